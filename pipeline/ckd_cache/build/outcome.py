@@ -1,0 +1,38 @@
+"""What a build or a merge says when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Outcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of one run.
+
+    Attributes:
+        shards: shards that this run computed, of all stages.
+        examples: examples in the cache.
+        slots: used slots in the cache.
+        teachers: names of the teachers in the cache.
+        targets: names of the targets in the cache.
+    """
+
+    shards: int
+    examples: int
+    slots: int
+    teachers: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def sentence(self, cache: Path) -> str:
+        """One line for a person, and what to type next."""
+        what = (
+            f"{self.examples:,} examples, {self.slots:,} slots; "
+            f"teachers {', '.join(self.teachers)}; targets {', '.join(self.targets) or 'none'}"
+        )
+        if self.shards == 0:
+            return f"{cache} is complete: nothing was due. It holds {what}."
+        plural = "shard" if self.shards == 1 else "shards"
+        return f"{cache} is complete: {self.shards} {plural} computed. It holds {what}."

@@ -1,0 +1,310 @@
+"""The recipe: what a person writes to say what to build.
+
+Identity fields change numbers; ``runtime`` does not and never enters a fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from ckd_cache.settings import read_settings
+from ckd_cache.types import JsonObject
+
+__all__ = [
+    "Capture",
+    "Corpus",
+    "Corruption",
+    "MaskedLm",
+    "Recipe",
+    "Runtime",
+    "SetRecipe",
+    "Shards",
+    "Source",
+    "Splits",
+    "Target",
+    "Teacher",
+    "read_recipe",
+]
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", min_length=1, max_length=64)
+]
+Dtype = Literal["float32", "bfloat16", "float16"]
+DEFAULT_SET = "text"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _ReadingSource(_Section):
+    name: Name | None = None
+    genre: str | None = Field(None, description="kind of text; default: the source's name")
+    on_error: Literal["raise", "skip"] = "raise"
+
+
+class TextFiles(_ReadingSource):
+    """Text files; documents divided by blank lines, one a line, or one a file."""
+
+    kind: Literal["text"]
+    paths: list[str] = Field(min_length=1)
+    documents: Literal["blank-line", "line", "file"] = "blank-line"
+    encoding: str = "utf-8"
+
+
+class JsonLines(_ReadingSource):
+    """JSON Lines; the text of a document in ``field``."""
+
+    kind: Literal["jsonl"]
+    paths: list[str] = Field(min_length=1)
+    field: str = "text"
+
+
+class Parquet(_ReadingSource):
+    """Parquet files; the text of a document in ``column``."""
+
+    kind: Literal["parquet"]
+    paths: list[str] = Field(min_length=1)
+    column: str = "text"
+
+
+class Docstrings(_ReadingSource):
+    """The docstrings of the Python standard library."""
+
+    kind: Literal["docstrings"]
+
+
+Source = Annotated[TextFiles | JsonLines | Parquet | Docstrings, Field(discriminator="kind")]
+
+
+class Corpus(_Section):
+    """Where the text comes from and how it is cut into segments."""
+
+    sources: list[Source] = Field(min_length=1)
+    tokenizer: str | None = Field(None, description="folder or hub name; default: first teacher's")
+    segment_tokens: int = Field(128, ge=4, le=65_535)
+    pack: bool = True
+    deduplicate: bool = True
+
+    @model_validator(mode="after")
+    def _distinct_sources(self) -> Self:
+        _distinct("source", [source_name(source) for source in self.sources])
+        return self
+
+
+class Corruption(_Section):
+    """What happens to a slot's token: shares of [MASK], a random token, the token itself."""
+
+    mask: float = Field(0.8, ge=0, le=1)
+    random: float = Field(0.1, ge=0, le=1)
+    keep: float = Field(0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.mask + self.random + self.keep
+        if abs(total - 1.0) > 1e-9:
+            message = f"mask + random + keep is {total:g}, expected 1"
+            raise ValueError(message)
+        return self
+
+
+class MaskedLm(_Section):
+    """Masked language modelling."""
+
+    kind: Literal["masked_lm"] = "masked_lm"
+    mask_fraction: float | tuple[float, float] = 0.15
+    corruption: Corruption = Corruption()
+    whole_word: bool = False
+    views: int = Field(1, ge=1, le=1_000)
+    seed: int = Field(0, ge=0, lt=2**63)
+
+    @field_validator("mask_fraction")
+    @classmethod
+    def _in_range(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
+        low, high = value if isinstance(value, tuple) else (value, value)
+        if not 0 < low <= high <= 1:
+            message = f"found {value}, expected a number in (0, 1] or a range [low, high] within it"
+            raise ValueError(message)
+        return value
+
+
+class SetRecipe(_Section):
+    """A set: a corpus and an objective."""
+
+    corpus: Corpus
+    objective: MaskedLm = MaskedLm()
+
+
+class Teacher(_Section):
+    """A model whose distributions are cached."""
+
+    name: Name
+    model: str
+    revision: str | None = None
+    dtype: Dtype = "float32"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    tokenizer: Literal["own", "corpus"] = Field(
+        "own", description="corpus: the folder has no tokenizer, its ids are the corpus's"
+    )
+    trust_remote_code: bool = False
+
+
+class Splits(_Section):
+    """Shares of documents kept out of training; the rest is ``train``."""
+
+    fit: float = Field(0.02, ge=0, lt=1)
+    test: float = Field(0.02, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leave_something(self) -> Self:
+        if self.fit + self.test >= 1:
+            message = f"fit + test is {self.fit + self.test:g}: nothing is left to train on"
+            raise ValueError(message)
+        return self
+
+
+class Capture(_Section):
+    """What is kept of a teacher's distributions."""
+
+    top_k: int = Field(32, ge=1, le=65_535)
+    temperatures: tuple[float, ...] = (1.0,)
+    max_nats: float = Field(1.0e-4, ge=0, le=0.1)
+
+    @field_validator("temperatures")
+    @classmethod
+    def _usable(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if 1.0 not in value or len(set(value)) != len(value) or min(value) <= 0:
+            message = f"found {list(value)}, expected distinct positive temperatures with 1.0 among them"
+            raise ValueError(message)
+        return tuple(sorted(value))
+
+    @field_validator("max_nats")
+    @classmethod
+    def _representable(cls, value: float) -> float:
+        if 0 < value < 1e-12:
+            message = f"found {value:g}, expected 0 (store float32) or at least 1e-12"
+            raise ValueError(message)
+        return value
+
+
+class Shards(_Section):
+    """Slots of a shard (unit of work and of restart) and of a chunk (unit of reading)."""
+
+    slots: int = Field(131_072, ge=1)
+    chunk_slots: int = Field(4_096, ge=1)
+
+
+class Target(_Section):
+    """A mixture of the teachers."""
+
+    name: Name
+    weighting: Literal["uniform", "gold"] = "gold"
+    tau: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    top_k: int | None = Field(None, ge=1, le=65_535, description="default: capture.top_k")
+    teachers: list[Name] | None = Field(None, description="default: all teachers of the recipe")
+
+
+class Runtime(_Section):
+    """How to run; nothing here changes what is built."""
+
+    device: str = "auto"
+    batch_tokens: int = Field(16_384, ge=1)
+    threads: int | None = Field(None, ge=1, description="default: the machine's cores")
+    workers: int = Field(1, ge=1)
+
+    @field_validator("workers")
+    @classmethod
+    def _single(cls, value: int) -> int:
+        if value != 1:
+            message = f"found {value}, expected 1: this version builds with one worker"
+            raise ValueError(message)
+        return value
+
+
+class Recipe(_Section):
+    """A whole recipe, checked; relative paths are relative to ``root``."""
+
+    corpus: Corpus | None = None
+    objective: MaskedLm | None = None
+    sets: dict[Name, SetRecipe] | None = None
+    teachers: list[Teacher] = Field(min_length=1)
+    splits: Splits = Splits()
+    capture: Capture = Capture()
+    shards: Shards = Shards()
+    targets: list[Target] = [Target(name="gold"), Target(name="uniform", weighting="uniform")]
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.corpus is None) == (self.sets is None):
+            message = "expected either `corpus` (the set `text`) or `sets`"
+            raise ValueError(message)
+        if self.sets is not None and self.objective is not None:
+            message = "`objective` belongs inside each of `sets`"
+            raise ValueError(message)
+        known = [teacher.name for teacher in self.teachers]
+        _distinct("teacher", known)
+        _distinct("target", [target.name for target in self.targets])
+        for target in self.targets:
+            _check_target(target, known, self.capture)
+        return self
+
+    def each_set(self) -> Mapping[str, SetRecipe]:
+        """Name to recipe of every set."""
+        if self.sets is not None:
+            return self.sets
+        if self.corpus is None:
+            return {}
+        return {DEFAULT_SET: SetRecipe(corpus=self.corpus, objective=self.objective or MaskedLm())}
+
+    def tokenizer_of(self, set_recipe: SetRecipe) -> str:
+        """Folder or hub name of a set's tokenizer."""
+        return set_recipe.corpus.tokenizer or self.teachers[0].model
+
+    def identity(self) -> JsonObject:
+        """The resolved recipe without ``runtime``, as it goes into the manifest."""
+        resolved: JsonObject = self.model_dump(mode="json", exclude={"runtime"}, exclude_none=True)
+        return resolved
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe, with ``a.b=c`` overrides.
+
+    Raises:
+        RecipeError: the file is missing or is no YAML mapping, or something in it cannot be
+            used; every problem is named at once with its path.
+    """
+    return read_settings(path, Recipe, overrides)
+
+
+def source_name(source: Source) -> str:
+    """Name of a source; its kind where none is given."""
+    return source.name or source.kind
+
+
+def _distinct(word: str, names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        message = f"each {word} needs a name of its own; found more than once: {', '.join(repeated)}"
+        raise ValueError(message)
+
+
+def _check_target(target: Target, known: Sequence[str], capture: Capture) -> None:
+    unknown = sorted(set(target.teachers or []) - set(known))
+    if unknown:
+        message = (
+            f"target {target.name}: no teacher called {', '.join(unknown)}; "
+            f"there are {', '.join(known)}"
+        )
+        raise ValueError(message)
+    if target.temperature not in capture.temperatures:
+        message = (
+            f"target {target.name}: temperature {target.temperature:g} is not captured; "
+            f"add it to capture.temperatures, now {list(capture.temperatures)}"
+        )
+        raise ValueError(message)

@@ -1,0 +1,124 @@
+"""The stage that masks segments: a view of an increment becomes a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from ckd_cache.build.identity import refuse_change, slots_identity
+from ckd_cache.build.profile import library_versions
+from ckd_cache.build.recipe import MaskedLm
+from ckd_cache.build.session import Session
+from ckd_cache.build.stage import Stage
+from ckd_cache.corpus.masking import MaskSettings, mask_segments
+from ckd_cache.fingerprint import fingerprint
+from ckd_cache.format.arrow_io import encode_slots, read_segments
+from ckd_cache.format.journal import Journal
+from ckd_cache.format.manifest import IncrementRecord, PartRecord, SetRecord, SupportRecord
+from ckd_cache.format.paths import part_name, segments_path, slots_part, slots_path
+from ckd_cache.format.spec import shard_count, shard_range
+from ckd_cache.format.workspace import ShardFiles
+
+__all__ = ["fill_slots", "mask_settings"]
+
+
+def mask_settings(objective: MaskedLm) -> MaskSettings:
+    """The corpus package's settings for a recipe's objective."""
+    corruption = objective.corruption
+    return MaskSettings(
+        fraction=objective.mask_fraction,
+        mask=corruption.mask,
+        random=corruption.random,
+        keep=corruption.keep,
+        whole_word=objective.whole_word,
+        seed=objective.seed,
+    )
+
+
+def fill_slots(session: Session, set_name: str, objective: MaskedLm) -> None:
+    """Make the parts that the objective's views lack, one commit each.
+
+    Raises:
+        MismatchError: a part in the cache was masked otherwise.
+    """
+    for increment in session.record(set_name).increments:
+        for view in range(objective.views):
+            _fill_part(session, set_name, objective, increment, view)
+
+
+def _fill_part(
+    session: Session, set_name: str, objective: MaskedLm, increment: IncrementRecord, view: int
+) -> None:
+    record = session.record(set_name)
+    name = part_name(view, increment.name)
+    identity = slots_identity(increment.fingerprint, objective, view)
+    for part in record.parts:
+        if part.name == name:
+            refuse_change(f"the masking of {set_name}/{name}", part.identity, identity)
+            return
+    key = slots_part(set_name, name)
+    shards = partial(_mask_shards, session, set_name, objective, increment, view)
+    stage = Stage(key, identity, library_versions(("numpy", "pyarrow")), shards)
+    journal = session.fill(stage)
+    part = PartRecord(
+        name=name,
+        view=view,
+        increment=increment.name,
+        fingerprint=fingerprint(identity),
+        identity=identity,
+        first_example=record.examples,
+        examples=increment.segments,
+        slots=sum(line.stats["slots"] for line in journal.lines),
+    )
+    session.commit_set(
+        set_name, record.model_copy(update={"parts": [*record.parts, part]}), [journal]
+    )
+
+
+def _mask_shards(
+    session: Session,
+    set_name: str,
+    objective: MaskedLm,
+    increment: IncrementRecord,
+    view: int,
+    journal: Journal,
+) -> Iterator[ShardFiles]:
+    record = session.record(set_name)
+    support = session.manifest.supports[record.support]
+    layout = record.layout(support.size)
+    settings = mask_settings(objective)
+    offset = _segments_before(record, increment)
+    part = part_name(view, increment.name)
+    finished = {line.shard for line in journal.lines}
+    task = session.progress.task(
+        f"masks {part}",
+        total=increment.segments,
+        unit="segments",
+        already=sum(
+            stop - start
+            for start, stop in (shard_range(n, increment.segments, layout) for n in finished)
+        ),
+    )
+    for shard in range(shard_count(increment.segments, layout)):
+        if shard in finished:
+            continue
+        start, stop = shard_range(shard, increment.segments, layout)
+        path = session.writer.path / segments_path(set_name, increment.name, shard)
+        segments = read_segments(path, 0, stop - start)
+        slots = mask_segments(segments, offset + start, view, settings, _mask_support(support))
+        yield ShardFiles(
+            shard=shard,
+            files={slots_path(set_name, part, shard): encode_slots(slots, layout)},
+            stats={"slots": sum(len(positions) for positions in slots.positions)},
+        )
+        task.advance(stop - start)
+    task.done()
+
+
+def _segments_before(record: SetRecord, increment: IncrementRecord) -> int:
+    index = record.increments.index(increment)
+    return sum(earlier.segments for earlier in record.increments[:index])
+
+
+def _mask_support(support: SupportRecord) -> object:
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""The command ``ckd-cache``. Imports nothing heavy at module level."""

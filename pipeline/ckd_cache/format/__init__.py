@@ -1,0 +1,1 @@
+"""The only code that knows bytes: specification, manifest, journal, readers and writers."""

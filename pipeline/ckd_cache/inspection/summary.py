@@ -1,0 +1,207 @@
+"""What is in a cache, from its manifest and its files table: the same moment whatever the size.
+
+Means are over used slots, from the sums that every part carries. A slot whose gold has probability
+0 has no finite logprob: `mean_gold_logprob` leaves such slots out and `gold_zero` counts them.
+Numbers that are not known, or not finite, are None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+
+from ckd_cache.format.manifest import (
+    FilledPart,
+    PartRecord,
+    SetRecord,
+    TargetRecord,
+    TeacherRecord,
+)
+from ckd_cache.format.paths import segments_part, slots_part, target_part, teacher_part
+from ckd_cache.format.reader import CacheReader, open_cache
+from ckd_cache.format.spec import MANIFEST_NAME
+from ckd_cache.types import JsonObject, JsonValue
+
+__all__ = ["summarise"]
+
+_DEFAULT_SET = "text"
+
+
+def summarise(path: str | PathLike[str]) -> JsonObject:
+    """Summary of a cache as strict JSON: what ``ckd-cache inspect --json`` prints.
+
+    The members of the set ``text`` (or of the only set) stand at the top as well as in ``sets``.
+
+    Raises:
+        CacheNotFoundError: there is no cache at ``path``.
+        FormatVersionError: a newer version wrote it.
+        DamagedCacheError: its manifest or its files table is not what was written.
+    """
+    reader = open_cache(Path(path).absolute())
+    manifest = reader.manifest
+    sets = {name: _set(reader, name, record) for name, record in manifest.sets.items()}
+    first = sets.get(_DEFAULT_SET) or next(iter(sets.values()), {})
+    return {
+        "path": str(reader.path),
+        "format_version": manifest.format_version,
+        "generation": manifest.generation,
+        "complete": manifest.complete,
+        "bytes": _total_bytes(reader),
+        **first,
+        "sets": sets,
+    }
+
+
+def _set(reader: CacheReader, name: str, record: SetRecord) -> JsonObject:
+    increments = {increment.name: increment for increment in record.increments}
+    splits, genres = Counter[str](), Counter[str]()
+    for part in record.parts:
+        splits.update(increments[part.increment].splits)
+    for increment in record.increments:
+        genres.update(increment.genres)
+    slots = sum(part.slots for part in record.parts)
+    examples_bytes = _bytes(reader, (segments_part(name, one) for one in increments)) + _bytes(
+        reader, (slots_part(name, part.name) for part in record.parts)
+    )
+    support = reader.manifest.supports[record.support].size
+    return {
+        "kind": record.kind,
+        "support": support,
+        "segment_tokens": record.segment_tokens,
+        "slots_per_example": record.slots_per_example,
+        "shard_examples": record.shard_examples,
+        "chunk_examples": record.chunk_examples,
+        "examples": record.examples,
+        "slots": slots,
+        "examples_bytes": examples_bytes,
+        "segments": sum(one.segments for one in record.increments),
+        "tokens": sum(one.tokens for one in record.increments),
+        "documents": sum(one.documents for one in record.increments),
+        "duplicates": sum(one.duplicates for one in record.increments),
+        "skipped": sum(one.skipped for one in record.increments),
+        "splits": dict(splits),
+        "genres": dict(genres),
+        "parts": [_part(part) for part in record.parts],
+        "teachers": {
+            teacher: _teacher(reader, name, teacher, one, support)
+            for teacher, one in record.teachers.items()
+        },
+        "targets": {
+            target: _target(reader, name, target, one) for target, one in record.targets.items()
+        },
+    }
+
+
+def _part(part: PartRecord) -> JsonObject:
+    return {
+        "name": part.name,
+        "view": part.view,
+        "increment": part.increment,
+        "examples": part.examples,
+        "slots": part.slots,
+    }
+
+
+def _teacher(
+    reader: CacheReader, set_name: str, name: str, record: TeacherRecord, support: int
+) -> JsonObject:
+    stats = _sums(record.parts.values())
+    slots = stats.get("slots", 0)
+    used = _bytes(reader, (teacher_part(set_name, name, part) for part in record.parts))
+    return {
+        "model": record.model,
+        "dtype": record.identity.get("dtype"),
+        "k": record.k,
+        "support": support,
+        "temperatures": list(record.temperatures),
+        "step": record.step,
+        "max_nats": record.max_nats,
+        "parts": list(record.parts),
+        "slots": slots,
+        "bytes": used,
+        "bytes_per_slot": _ratio(used, slots),
+        "mean_entropy": _ratio(stats.get("entropy_sum"), slots),
+        **_gold(stats, slots),
+        "top1_accuracy": _ratio(stats.get("top1_hits"), slots),
+        "mean_tail_mass": _ratio(stats.get("tail_mass_sum"), slots),
+        "mean_valid": _ratio(stats.get("valid_sum"), slots),
+    }
+
+
+def _target(reader: CacheReader, set_name: str, name: str, record: TargetRecord) -> JsonObject:
+    stats = _sums(record.parts.values())
+    slots = stats.get("slots", 0)
+    used = _bytes(reader, (target_part(set_name, name, part) for part in record.parts))
+    return {
+        "weighting": record.weighting,
+        "tau": record.tau,
+        "temperature": record.temperature,
+        "missing": record.missing,
+        "teachers": list(record.teachers),
+        "k": record.k,
+        "step": record.step,
+        "max_nats": record.max_nats,
+        "parts": list(record.parts),
+        "slots": slots,
+        "bytes": used,
+        "bytes_per_slot": _ratio(used, slots),
+        **_gold(stats, slots),
+        "mean_tail_mass": _ratio(stats.get("tail_mass_sum"), slots),
+        "mean_weights": {
+            teacher: _ratio(stats.get(f"weights_sum.{teacher}"), slots)
+            for teacher in record.teachers
+        },
+        "mean_uncertain": _ratio(stats.get("uncertain_sum"), slots),
+        "max_uncertain": _finite(stats.get("uncertain_max")),
+    }
+
+
+def _gold(stats: Mapping[str, float], slots: float) -> JsonObject:
+    zero = stats.get("gold_zero", 0)
+    return {
+        "mean_gold_logprob": _ratio(stats.get("gold_logprob_sum"), slots - zero),
+        "gold_zero": zero,
+    }
+
+
+def _sums(parts: Iterable[FilledPart]) -> dict[str, float]:
+    """Stats of all parts: sums add, names that end in ``_max`` keep the largest."""
+    totals: dict[str, float] = {}
+    for part in parts:
+        for name, value in _flat(part.stats):
+            join: Callable[[float, float], float] = max if name.endswith("_max") else _add
+            totals[name] = join(totals[name], value) if name in totals else value
+    return totals
+
+
+def _flat(stats: Mapping[str, JsonValue], prefix: str = "") -> Iterable[tuple[str, float]]:
+    for name, value in stats.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", value
+
+
+def _add(left: float, right: float) -> float:
+    return left + right
+
+
+def _ratio(total: float | None, count: float) -> float | None:
+    return _finite(total / count) if total is not None and count > 0 else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _bytes(reader: CacheReader, parts: Iterable[str]) -> int:
+    return sum(reader.files.bytes_of(part) for part in parts)
+
+
+def _total_bytes(reader: CacheReader) -> int:
+    files = reader.manifest.files
+    table = 0 if files is None else files.bytes + sum(row.bytes for row in reader.files.rows)
+    return table + (reader.path / MANIFEST_NAME).stat().st_size

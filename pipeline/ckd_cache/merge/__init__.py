@@ -1,0 +1,1 @@
+"""Prediction weights and mixtures of several teachers."""

@@ -1,0 +1,1 @@
+"""Pieces of torch that teachers and students share."""

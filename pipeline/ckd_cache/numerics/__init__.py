@@ -1,0 +1,1 @@
+"""Pure array functions: the reference semantics of every number in a cache."""

@@ -1,0 +1,150 @@
+"""How numbers are rounded on their way to disk, and read back (docs/format.md, encodings)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ckd_cache.numerics.logspace import log1mexp, logsumexp
+
+__all__ = [
+    "GRID_STEP",
+    "float_up",
+    "from_drops",
+    "from_share",
+    "half_up",
+    "level_dtype",
+    "step_of",
+    "to_drops",
+    "to_grid",
+    "to_half",
+    "to_share",
+]
+
+GRID_STEP = 2.0**-10
+"""Step in nats of the arrays with the encoding ``grid``."""
+
+_NATS_COVERED = 800.0
+_LARGEST_SHARE = 65535.0
+
+
+def step_of(max_nats: float) -> float:
+    """Step of the logprob grid that costs ``max_nats`` on average; 0.0 for ``max_nats`` = 0.
+
+    Rounding errors uniform on a grid of step D change KL by D^2/24 on average (half the variance
+    D^2/12 of the error of a logprob), hence D = sqrt(24 * max_nats).
+    """
+    return math.sqrt(24.0 * max_nats)
+
+
+def level_dtype(step: float) -> np.dtype[Any]:
+    """Type of stored drops: uint16 if its range covers 800 nats at ``step``, else uint32."""
+    small = np.iinfo(np.uint16).max * step >= _NATS_COVERED
+    return np.dtype(np.uint16 if small else np.uint32)
+
+
+def to_drops(logprobs: ArrayLike, n_valid: ArrayLike, step: float) -> NDArray[Any]:
+    """Levels on the grid, as the level of rank 0 and the differences between neighbouring ranks.
+
+    Levels are rounded half to even and saturate at the largest value of their type.
+
+    Args:
+        logprobs: (..., k), descending over the kept ranks; anything beyond ``n_valid``.
+        n_valid: (...), number of kept entries.
+        step: width of the grid in nats, > 0.
+
+    Returns:
+        (..., k) of ``level_dtype(step)``; 0 from rank ``n_valid`` on.
+    """
+    dtype = level_dtype(step)
+    values = np.asarray(logprobs, dtype=np.float64)
+    kept = _kept(values.shape[-1], n_valid)
+    scaled = np.rint(-np.where(kept, values, 0.0) / step)
+    levels = np.clip(scaled, 0.0, float(np.iinfo(dtype).max)).astype(np.int64)
+    levels = np.maximum.accumulate(levels, axis=-1)
+    drops = np.diff(levels, axis=-1, prepend=np.int64(0))
+    return np.where(kept, drops, 0).astype(dtype)
+
+
+def from_drops(
+    drops: ArrayLike, n_valid: ArrayLike, tail: ArrayLike, step: float
+) -> NDArray[np.float32]:
+    """Logprobs of stored drops, rescaled so that the kept entries sum to ``1 - exp(tail)``.
+
+    Args:
+        drops: (..., k) as ``to_drops`` gives them.
+        n_valid: (...), number of kept entries.
+        tail: (...), log of the mass outside the kept entries; ignored where ``n_valid`` is 0.
+        step: width of the grid in nats.
+
+    Returns:
+        (..., k): -inf from rank ``n_valid`` on; NaN throughout where ``n_valid`` is 0.
+    """
+    levels = np.cumsum(np.asarray(drops), axis=-1, dtype=np.int64)
+    kept = _kept(levels.shape[-1], n_valid)
+    used = np.asarray(n_valid) > 0
+    values = -step * levels.astype(np.float64)
+    head = log1mexp(np.where(used, np.asarray(tail, dtype=np.float64), -np.inf))
+    # An unused slot sums rank 0 so that no inf - inf arises; it becomes NaN below.
+    total = logsumexp(values, axis=-1, where=kept | ~used[..., None])
+    rescaled = values + (head - total)[..., None]
+    result = np.where(kept, rescaled, np.where(used, -np.inf, np.nan)[..., None])
+    return result.astype(np.float32)
+
+
+def to_grid(x: ArrayLike, step: float = GRID_STEP) -> NDArray[np.float32]:
+    """Nearest multiples of ``step``, halves to even; NaN and infinities stay."""
+    return (np.rint(np.asarray(x, dtype=np.float64) / step) * step).astype(np.float32)
+
+
+def to_half(x: ArrayLike) -> NDArray[np.float16]:
+    """Nearest float16; magnitudes beyond its range become infinite (as a log: probability 0)."""
+    with np.errstate(over="ignore"):
+        return np.asarray(x, dtype=np.float64).astype(np.float16)
+
+
+def half_up(x: ArrayLike) -> NDArray[np.float16]:
+    """Smallest float16 that is not below ``x``; NaN stays NaN."""
+    values = np.asarray(x, dtype=np.float64)
+    nearest = to_half(values)
+    above = np.nextafter(nearest, np.float16(np.inf))
+    return np.where(nearest.astype(np.float64) < values, above, nearest)
+
+
+def float_up(x: ArrayLike) -> NDArray[np.float32]:
+    """Smallest float32 that is not below the float64 ``x``; NaN stays NaN."""
+    values = np.asarray(x, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        nearest = values.astype(np.float32)
+    above = np.nextafter(nearest, np.float32(np.inf))
+    return np.where(nearest.astype(np.float64) < values, above, nearest)
+
+
+def to_share(weights: ArrayLike) -> NDArray[np.uint16]:
+    """Weights as integers relative to the largest of each row, which becomes 65535.
+
+    Equal weights are therefore read back exactly equal. A row with NaN (an unused slot) becomes 0.
+
+    Args:
+        weights: (..., S), non-negative, of positive sum.
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    used = ~np.isnan(values).any(axis=-1, keepdims=True)
+    values = np.where(used, values, 1.0)
+    shares = np.rint(values / values.max(axis=-1, keepdims=True) * _LARGEST_SHARE)
+    return np.where(used, shares, 0.0).astype(np.uint16)
+
+
+def from_share(stored: ArrayLike) -> NDArray[np.float32]:
+    """Weights of stored shares: each divided by the sum of its row; NaN where the sum is 0."""
+    values = np.asarray(stored, dtype=np.float64)
+    total = values.sum(axis=-1, keepdims=True)
+    return (values / np.where(total > 0.0, total, np.nan)).astype(np.float32)
+
+
+def _kept(k: int, n_valid: ArrayLike) -> NDArray[np.bool_]:
+    kept: NDArray[np.bool_] = np.arange(k) < np.asarray(n_valid)[..., None]
+    return kept

@@ -1,0 +1,1 @@
+"""Train and evaluate students from a cache, with no teacher in memory."""

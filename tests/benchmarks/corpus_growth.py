@@ -1,0 +1,97 @@
+"""Does a corpus ten times as large build in ten times the time with the same memory?
+
+Builds two caches with the quickstart's teachers, each in a process of its own, from text made out
+of the standard library's docstrings, and prints time, peak resident memory and their ratios.
+
+    python tests/benchmarks/corpus_growth.py [--documents 1500] [--factor 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from ckd_cache.corpus.source import DocstringsSource, ReadReport, read_documents
+
+TEACHERS = Path(__file__).parents[2] / "workflows" / "quickstart" / "teachers"
+
+
+def write_corpus(path: Path, documents: int) -> None:
+    """Write distinct documents as JSON Lines: docstrings, with a number where they repeat."""
+    source = DocstringsSource(name="docstrings", genre="technical", root=path.parent)
+    texts = [document.text for document in read_documents(source, ReadReport())]
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(documents):
+            text = f"{texts[number % len(texts)]}\nPart {number // len(texts)}."
+            file.write(json.dumps({"text": text}) + "\n")
+
+
+def write_recipe(folder: Path, documents: int) -> Path:
+    """Write a corpus of ``documents`` documents and a recipe that builds a cache of it."""
+    folder.mkdir()
+    write_corpus(folder / "corpus.jsonl", documents)
+    recipe = {
+        "corpus": {
+            "sources": [{"kind": "jsonl", "paths": ["corpus.jsonl"]}],
+            "segment_tokens": 128,
+        },
+        "objective": {"kind": "masked_lm", "views": 1},
+        "teachers": [{"name": n, "model": str(TEACHERS / n)} for n in ("prose", "tech")],
+        "shards": {"slots": 8192, "chunk_slots": 2048},
+        "runtime": {"device": "cpu", "batch_tokens": 8192},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+def measure(recipe: Path) -> dict[str, float]:
+    """Build a cache in a process of its own; seconds, peak MiB, slots."""
+    cache = recipe.parent / "growth.ckd"
+    command = [sys.executable, "-m", "ckd_cache.cli.main", "build", str(recipe), "--cache", cache]
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    if status:
+        message = f"the build ended with status {status}: {' '.join(map(str, command))}"
+        raise SystemExit(message)
+    manifest = json.loads((cache / "ckd.json").read_bytes())
+    slots = sum(part["slots"] for part in manifest["sets"]["text"]["parts"])
+    return {"seconds": seconds, "peak_mib": usage.ru_maxrss / 1024, "slots": slots}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=1500)
+    parser.add_argument("--factor", type=int, default=10)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        sizes = {"1": options.documents, str(options.factor): options.documents * options.factor}
+        rows = {
+            label: measure(write_recipe(Path(name) / label, documents))
+            for label, documents in sizes.items()
+        }
+    lines = [f"{'corpus':>8} {'slots':>10} {'seconds':>9} {'peak MiB':>9}"]
+    lines += [
+        f"{label + 'x':>8} {row['slots']:>10,.0f} {row['seconds']:>9.1f} {row['peak_mib']:>9.0f}"
+        for label, row in rows.items()
+    ]
+    small, large = rows.values()
+    lines.append("ratio    " + "  ".join(f"{k} {large[k] / small[k]:.2f}" for k in small))
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
