@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import builtins
 import collections.abc
-import datetime
+import fractions
 import inspect
 import json
 import os
 import string
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-_DOCUMENTED = (builtins, collections.abc, datetime, inspect, json, os, string)
+_DOCUMENTED = (builtins, collections.abc, fractions, inspect, json, os, string)
 
 hypothesis.settings.register_profile(
     "default", deadline=None, derandomize=True, max_examples=25, database=None
@@ -60,14 +61,11 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_torch_thread() -> Iterator[None]:
+def _one_torch_thread() -> None:
     """Keep torch, where a test has imported it, at one thread: same sums, no oversubscription."""
-    import sys
-
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
-    yield
 
 
 @pytest.fixture(scope="session")
@@ -101,9 +99,7 @@ def tiny_texts() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[str]
-) -> Path:
+def tiny_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[str]) -> Path:
     """Folder with a WordPiece tokenizer of 400 pieces, saved as a transformers fast tokenizer."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from tokenizers.trainers import WordPieceTrainer

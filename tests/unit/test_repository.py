@@ -165,6 +165,8 @@ def test_the_test_of_words_sees_identifiers_and_line_breaks() -> None:
 
 
 def test_commands_are_words_of_the_concepts_page() -> None:
+    import click
+
     from ckd_cache.cli.main import cli
     from ckd_student.cli import cli as student
 
@@ -172,7 +174,9 @@ def test_commands_are_words_of_the_concepts_page() -> None:
     for name, group in {"ckd-cache": cli, "ckd-student": student}.items():
         row = re.search(rf"^\| (.*) \| verbs of `{name}` \|$", page, re.MULTILINE)
         assert row is not None
-        assert set(group.commands or group.list_commands(None)) <= set(row.group(1).split(", "))
+        commands = group.list_commands(click.Context(group))
+        assert commands
+        assert set(commands) <= set(row.group(1).split(", "))
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=relative)
@@ -201,15 +205,43 @@ def test_constraints_hold_what_is_declared() -> None:
     pins = {normal(name): version for name, version in pins.items()}
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     tools = [
-        tool for group in declared["dependency-groups"].values() for tool in group if str(tool) == tool
+        tool
+        for group in declared["dependency-groups"].values()
+        for tool in group
+        if str(tool) == tool
     ]
-    for requirement in [*declared["project"]["dependencies"], *declared["build-system"]["requires"]]:
+    for requirement in [
+        *declared["project"]["dependencies"],
+        *declared["build-system"]["requires"],
+    ]:
         assert normal(re.split(r"[\[<>=]", requirement)[0]) in pins
     for tool in tools:
         name, _, version = tool.partition("==")
         assert pins[normal(name)] == version
     assert "pip" in pins
     assert not [line for line in pins.values() if "+" in line]
+
+
+def test_what_is_imported_is_declared() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {normal(re.split(r"[\[<>=]", each)[0]) for each in declared["dependencies"]}
+    known = {*names, "yaml", "pydantic-core", "ckd-cache", "ckd-student"}
+    found = {normal(name): relative(path) for path in MODULES for name in imports_of(tree_of(path))}
+    undeclared = {name: path for name, path in found.items() if name not in known}
+    assert undeclared == {}
+
+
+def imports_of(tree: ast.Module) -> Iterator[str]:
+    """Top-level packages that a module imports anywhere, the standard library's left out."""
+    for node in ast.walk(tree):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module]
+        for module in modules:
+            if module.partition(".")[0] not in sys.stdlib_module_names:
+                yield module.partition(".")[0]
 
 
 def normal(name: str) -> str:

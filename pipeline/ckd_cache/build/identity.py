@@ -1,4 +1,4 @@
-"""Identity fields of every artefact (docs/format.md, section Fingerprints), and their comparison."""
+"""Identity fields of every artefact (docs/format.md, Fingerprints), and their comparison."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def refuse_change(artefact: str, stored: JsonObject, current: JsonObject) -> Non
         [
             f"{artefact} is not what the cache was built from:",
             *lines,
-            "Restore what changed, or build into another folder with --cache; "
+            "Restore what changed, or build into another folder with --cache;",
             "a changed teacher or target can also join this cache under another name.",
         ]
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from ckd_cache.format.manifest import Manifest
 
 __all__ = ["Outcome"]
 
@@ -25,6 +28,18 @@ class Outcome:
     slots: int
     teachers: tuple[str, ...]
     targets: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest, shards: int) -> Self:
+        """The result of a run that computed ``shards`` shards and left this manifest."""
+        sets = manifest.sets.values()
+        return cls(
+            shards=shards,
+            examples=sum(record.examples for record in sets),
+            slots=sum(part.slots for record in sets for part in record.parts),
+            teachers=tuple(dict.fromkeys(name for record in sets for name in record.teachers)),
+            targets=tuple(dict.fromkeys(name for record in sets for name in record.targets)),
+        )
 
     def sentence(self, cache: Path) -> str:
         """One line for a person, and what to type next."""

@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from ckd_cache.settings import read_settings
 from ckd_cache.types import JsonObject
@@ -178,7 +185,9 @@ class Capture(_Section):
     @classmethod
     def _usable(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if 1.0 not in value or len(set(value)) != len(value) or min(value) <= 0:
-            message = f"found {list(value)}, expected distinct positive temperatures with 1.0 among them"
+            message = (
+                f"found {list(value)}, expected distinct positive temperatures with 1.0 among them"
+            )
             raise ValueError(message)
         return tuple(sorted(value))
 
@@ -290,7 +299,9 @@ def source_name(source: Source) -> str:
 def _distinct(word: str, names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        message = f"each {word} needs a name of its own; found more than once: {', '.join(repeated)}"
+        message = (
+            f"each {word} needs a name of its own; found more than once: {', '.join(repeated)}"
+        )
         raise ValueError(message)
 
 

@@ -25,6 +25,8 @@ class Session:
         recipe: what the manifest shall say was asked for.
         provenance: what the manifest shall say of this run.
         progress: who listens.
+        complete: whether commits of finished parts leave a complete cache; false while a recipe is
+            being built, true while a target joins a complete cache.
         computed: shards published by this run.
     """
 
@@ -32,6 +34,7 @@ class Session:
     recipe: JsonObject
     provenance: JsonObject
     progress: Progress
+    complete: bool = False
     computed: int = 0
 
     @property
@@ -58,22 +61,19 @@ class Session:
         self.computed += computed
         return journal
 
-    def commit(
-        self, manifest: Manifest, journals: Sequence[Journal] = (), *, complete: bool = False
-    ) -> None:
+    def commit(self, manifest: Manifest, journals: Sequence[Journal] = ()) -> None:
         """Make finished parts, and the manifest that names them, the cache's state."""
-        update = {"recipe": self.recipe, "provenance": self.provenance, "complete": complete}
+        update = {"recipe": self.recipe, "provenance": self.provenance, "complete": self.complete}
         self.writer.commit(manifest.model_copy(update=update), journals)
 
-    def commit_set(
-        self, name: str, record: SetRecord, journals: Sequence[Journal], *, complete: bool = False
-    ) -> None:
+    def commit_set(self, name: str, record: SetRecord, journals: Sequence[Journal]) -> None:
         """Commit a set's new record."""
         sets = {**self.manifest.sets, name: record}
-        self.commit(self.manifest.model_copy(update={"sets": sets}), journals, complete=complete)
+        self.commit(self.manifest.model_copy(update={"sets": sets}), journals)
 
     def finish(self) -> None:
         """Commit that everything asked for is there, unless the manifest says so already."""
         manifest = self.writer.manifest
         if manifest is None or not manifest.complete or manifest.recipe != self.recipe:
-            self.commit(self.manifest, complete=True)
+            self.complete = True
+            self.commit(self.manifest)

@@ -14,7 +14,7 @@ from ckd_cache.corpus.masking import MaskSettings, mask_segments
 from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.arrow_io import encode_slots, read_segments
 from ckd_cache.format.journal import Journal
-from ckd_cache.format.manifest import IncrementRecord, PartRecord, SetRecord, SupportRecord
+from ckd_cache.format.manifest import IncrementRecord, PartRecord, SetRecord
 from ckd_cache.format.paths import part_name, segments_path, slots_part, slots_path
 from ckd_cache.format.spec import shard_count, shard_range
 from ckd_cache.format.workspace import ShardFiles
@@ -104,8 +104,8 @@ def _mask_shards(
             continue
         start, stop = shard_range(shard, increment.segments, layout)
         path = session.writer.path / segments_path(set_name, increment.name, shard)
-        segments = read_segments(path, 0, stop - start)
-        slots = mask_segments(segments, offset + start, view, settings, _mask_support(support))
+        segments = read_segments(path, 0, stop - start, layout.chunk_examples)
+        slots = mask_segments(segments, offset + start, view, settings, support)
         yield ShardFiles(
             shard=shard,
             files={slots_path(set_name, part, shard): encode_slots(slots, layout)},
@@ -118,7 +118,3 @@ def _mask_shards(
 def _segments_before(record: SetRecord, increment: IncrementRecord) -> int:
     index = record.increments.index(increment)
     return sum(earlier.segments for earlier in record.increments[:index])
-
-
-def _mask_support(support: SupportRecord) -> object:
-    raise NotImplementedError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import NoReturn
 
 import click
 
@@ -21,22 +21,6 @@ INTERRUPTED = 130
 _DISK_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-class _Failure(click.ClickException):
-    """An error that ends the command with a code of its own."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-class _Interruption(_Failure):
-    """Ctrl-C; shown without the word error, because nothing is wrong."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Say on standard error what became of the work."""
-        click.echo(f"\n{self.message}", file=file, err=file is None)
-
-
 @contextmanager
 def boundary(resumable: Callable[[], bool]) -> Iterator[None]:
     """Turn the errors of the project into messages and exit codes of click.
@@ -46,19 +30,24 @@ def boundary(resumable: Callable[[], bool]) -> Iterator[None]:
             goes on from there?
 
     Raises:
-        click.ClickException: in place of a `CkdCacheError`, of an `OSError` by which a disk
-            refuses, and of KeyboardInterrupt.
+        click.exceptions.Exit: in place of a `CkdCacheError`, of an `OSError` by which a disk
+            refuses, and of KeyboardInterrupt; the message is on standard error then.
     """
     try:
         yield
     except CkdCacheError as error:
-        raise _Failure(str(error), error.exit_code) from error
+        _end(f"Error: {error}", error.exit_code, error)
     except KeyboardInterrupt as error:
-        raise _Interruption(_interrupted(resumable=resumable()), INTERRUPTED) from error
+        _end(f"\n{_interrupted(resumable=resumable())}", INTERRUPTED, error)
     except OSError as error:
         if error.errno not in _DISK_REFUSED:
             raise
-        raise _Failure(_refused(error), StorageError.exit_code) from error
+        _end(f"Error: {_refused(error)}", StorageError.exit_code, error)
+
+
+def _end(message: str, code: int, cause: BaseException) -> NoReturn:
+    click.echo(message, err=True)
+    raise click.exceptions.Exit(code) from cause
 
 
 def _interrupted(*, resumable: bool) -> str:

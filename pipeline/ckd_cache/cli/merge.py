@@ -38,7 +38,9 @@ Examples:
     show_default=True,
     help="Temperature of the target; one that was captured.",
 )
-@click.option("--top-k", type=click.IntRange(min=1), help="Entries kept a slot  [default: as captured]")
+@click.option(
+    "--top-k", type=click.IntRange(min=1), help="Entries kept a slot  [default: as captured]"
+)
 @click.option(
     "--teacher",
     "teachers",
@@ -60,7 +62,8 @@ def merge(
     # Imported here so that --help stays fast.
     from rich.console import Console
 
-    from ckd_cache.build.merging import TargetRequest, merge_cache
+    from ckd_cache.build.merging import merge_cache
+    from ckd_cache.build.target_stage import TargetRequest
     from ckd_cache.cli.progress import progress
 
     request = TargetRequest(

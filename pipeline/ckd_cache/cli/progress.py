@@ -1,9 +1,9 @@
 """Progress of long work: bars on a terminal, elsewhere a plain line every ten seconds.
 
-    with progress() as report:
-        task = report.task("teacher a", total=4096, unit="slots")
-        task.advance(512)
-        task.done()
+with progress() as report:
+    task = report.task("teacher a", total=4096, unit="slots")
+    task.advance(512)
+    task.done()
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def progress(console: Console | None = None) -> Iterator[Progress]:
     Yields:
         What long work reports to.
     """
-    from rich.console import Console as RichConsole  # noqa: PLC0415
+    from rich.console import Console as RichConsole
 
     console = console or RichConsole(stderr=True)
     if not console.is_terminal:
         yield PlainProgress(lambda line: console.out(line, highlight=False))
         return
-    from ckd_cache.cli.bars import bars  # noqa: PLC0415
+    from ckd_cache.cli.bars import bars
 
     with bars(console) as drawn:
         yield drawn
@@ -126,7 +126,7 @@ def duration(seconds: float) -> str:
     """Seconds as a person says them: ``45 s``, ``3 min 20 s``, ``2 h 05 min``, ``1 d 4 h``."""
     whole = round(seconds)
     if whole < _MINUTE:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"  # noqa: PLR2004
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
     if whole < _HOUR:
         return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
     if whole < _DAY:
@@ -138,5 +138,5 @@ def _rate(finished: int, seconds: float, unit: str) -> str:
     if finished <= 0 or seconds <= 0:
         return ""
     per_second = finished / seconds
-    digits = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"  # noqa: PLR2004
+    digits = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
     return f", {digits} {unit}/s"

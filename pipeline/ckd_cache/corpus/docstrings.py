@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from ckd_cache.corpus.decoding import is_storable
 from ckd_cache.corpus.files import SourceFile, hash_files
-from ckd_cache.corpus.records import DocstringsSource, Document, ReadReport, refuse_or_skip
+from ckd_cache.corpus.records import DocstringsSource, Document, ReadReport
 from ckd_cache.errors import CorpusError
 
 __all__ = ["docstring_files", "hash_docstrings", "read_docstrings"]
@@ -37,12 +37,11 @@ def read_docstrings(spec: DocstringsSource, report: ReadReport) -> Iterator[Docu
     Ids are ``<source>/<module>.<qualified name>``; later ones of the same name get ``#2``, ….
 
     Raises:
-        CorpusError: there is no standard library to read, or a module does not parse and
-            ``on_error`` is ``raise``.
+        CorpusError: there is no standard library to read.
     """
     seen: Counter[str] = Counter()
     for file in docstring_files(spec):
-        for name, text in _docstrings_of(spec, file, report):
+        for name, text in _docstrings_of(file, report):
             seen[name] += 1
             place = f"#{seen[name]}" if seen[name] > 1 else ""
             if is_storable(text):
@@ -91,16 +90,13 @@ def _module_of(path: Path, folder: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _docstrings_of(
-    spec: DocstringsSource, file: SourceFile, report: ReadReport
-) -> Iterator[tuple[str, str]]:
+def _docstrings_of(file: SourceFile, report: ReadReport) -> Iterator[tuple[str, str]]:
     folder = file.path.parents[file.name.count("/")]
     module = _module_of(file.path, folder)
     try:
         tree = _parse(file.path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError) as error:
-        problem = f"{file.path}: the module does not parse ({error})"
-        refuse_or_skip(spec.on_error, report, problem, "Use another Python")
+        report.skip(f"{file.path}: the module does not parse ({error})")
         return
     yield from _documented(module, tree)
     for name, definition in _definitions(tree, module):

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, TypeAlias
 from ckd_cache.errors import CorpusError
 
 __all__ = [
-    "Document",
     "DocstringsSource",
+    "Document",
     "FileSource",
     "JsonlSource",
     "OnError",
@@ -137,17 +137,17 @@ class ParquetSource:
 class DocstringsSource:
     """The docstrings of the running interpreter's standard library.
 
+    A module that does not parse is always skipped: nobody corrects the standard library.
+
     Attributes:
         name: of the source.
         genre: kind of text.
-        on_error: whether a module that does not parse stops the reading or is skipped.
         folder: read instead of the standard library's, if given.
     """
 
     kind: ClassVar[str] = "docstrings"
     name: str
     genre: str
-    on_error: OnError = "skip"
     folder: Path | None = None
 
 

@@ -1,7 +1,7 @@
 """Sources: where documents come from, in reading order.
 
-    report = ReadReport()
-    for document in read_documents(TextSource("books", "fiction", ("*.txt",), root), report): …
+report = ReadReport()
+for document in read_documents(TextSource("books", "fiction", ("*.txt",), root), report): …
 """
 
 from __future__ import annotations

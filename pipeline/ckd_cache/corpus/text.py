@@ -44,9 +44,7 @@ def _has_text(line: Line) -> bool:
     return bool(line.text.strip())
 
 
-def _readable(
-    spec: TextSource, file: SourceFile, lines: list[Line], report: ReadReport
-) -> bool:
+def _readable(spec: TextSource, file: SourceFile, lines: list[Line], report: ReadReport) -> bool:
     bad = next((line for line in lines if not line.readable), None)
     if bad is None:
         return True

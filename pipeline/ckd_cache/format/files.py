@@ -184,8 +184,11 @@ def _table_of(rows: Iterable[FileRow]) -> pa.Table:
 
 
 def _rows_of(table: pa.Table) -> list[FileRow]:
-    columns = (table[name].to_pylist() for name in ("path", "part", "shard", "bytes", "sha256"))
-    return [FileRow(*row[:4], row[4].hex()) for row in zip(*columns, strict=True)]
+    columns = [table[field.name].to_pylist() for field in _SCHEMA]
+    return [
+        FileRow(path, part, shard, size, sha256.hex())
+        for path, part, shard, size, sha256 in zip(*columns, strict=True)
+    ]
 
 
 def _check_paths(table: pa.Table, where: Path) -> None:

@@ -26,8 +26,17 @@ from ckd_cache.format.files import FileRow
 from ckd_cache.format.paths import JOURNAL_FOLDER, inside
 from ckd_cache.types import JsonObject
 
-__all__ = ["Journal", "ShardLine", "journal_keys", "journal_path"]
+__all__ = [
+    "UNFINISHED_SUFFIX",
+    "Journal",
+    "ShardLine",
+    "clear_unfinished",
+    "journal_keys",
+    "journal_path",
+]
 
+UNFINISHED_SUFFIX = ".new"
+"""Of a journal whose first line may be cut short; it does not count."""
 _SUFFIX = ".jsonl"
 
 
@@ -133,9 +142,19 @@ def journal_keys(cache_path: Path) -> list[str]:
     return sorted(unquote(file.name.removesuffix(_SUFFIX)) for file in files)
 
 
+def clear_unfinished(cache_path: Path) -> None:
+    """Delete journals that were never begun in full.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    for file in (cache_path / JOURNAL_FOLDER).glob(f"*{UNFINISHED_SUFFIX}"):
+        file.unlink()
+
+
 def _begin(path: Path, head: JsonObject) -> None:
     make_folder(path.parent)
-    fresh = path.with_suffix(".new")
+    fresh = path.with_suffix(UNFINISHED_SUFFIX)
     write_file(fresh, _encode(head))
     replace_file(fresh, path)
     sync_folder(path.parent)

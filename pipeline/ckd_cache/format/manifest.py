@@ -23,6 +23,7 @@ __all__ = [
     "TargetRecord",
     "TeacherRecord",
     "dumps",
+    "inconsistency",
     "loads",
 ]
 
@@ -266,7 +267,7 @@ def loads(data: bytes, where: str) -> Manifest:
         manifest = Manifest.model_validate(members)
     except (ValidationError, RecursionError) as error:
         raise DamagedCacheError(_damage(where, _first_problem(error))) from error
-    problem = _inconsistency(manifest)
+    problem = inconsistency(manifest)
     if problem is not None:
         raise DamagedCacheError(_damage(where, problem))
     return manifest
@@ -308,7 +309,8 @@ def _first_problem(error: ValidationError | RecursionError) -> str:
     return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
 
 
-def _inconsistency(manifest: Manifest) -> str | None:
+def inconsistency(manifest: Manifest) -> str | None:
+    """What contradicts itself in a manifest, or None."""
     for name, record in manifest.sets.items():
         problem = _set_inconsistency(record, manifest.supports)
         if problem is not None:

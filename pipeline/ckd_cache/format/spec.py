@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-
+from ckd_cache.numerics.quantise import GRID_STEP, level_dtype, step_of
+from ckd_cache.numerics.splits import SPLIT_NAMES
 from ckd_cache.types import JsonValue
 
 __all__ = [
@@ -20,9 +22,9 @@ __all__ = [
     "GRID_STEP",
     "MANIFEST_NAME",
     "ORDER_NAME",
-    "WHOLE_PART",
     "SPLIT_NAMES",
     "SUPPORT_NAME",
+    "WHOLE_PART",
     "ArraySpec",
     "Capture",
     "Layout",
@@ -35,7 +37,7 @@ __all__ = [
     "teacher_specs",
 ]
 
-FORMAT_NAME = "ckd-cache"
+FORMAT_NAME: Final = "ckd-cache"
 FORMAT_VERSION = 1
 MANIFEST_NAME = "ckd.json"
 SUPPORT_NAME = "support.json"

@@ -23,7 +23,14 @@ from ckd_cache.format.durable import (
     write_file,
 )
 from ckd_cache.format.files import FileRow, FilesTable, files_name, merge_files, read_files
-from ckd_cache.format.journal import Journal, ShardLine, journal_keys, journal_path
+from ckd_cache.format.journal import (
+    UNFINISHED_SUFFIX,
+    Journal,
+    ShardLine,
+    clear_unfinished,
+    journal_keys,
+    journal_path,
+)
 from ckd_cache.format.lock import exclusive_lock
 from ckd_cache.format.manifest import FilesRecord, Manifest, dumps, inconsistency, loads
 from ckd_cache.format.paths import JOURNAL_FOLDER, STAGING_FOLDER, is_safe
@@ -104,6 +111,20 @@ class CacheWriter:
         journal = Journal.open(self.path, key, identity, profile)
         self._checkpoint(f"journal {key}")
         return journal
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """A path for a file that is gone afterwards, also after a crash.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        path = self._attempt / f"scratch-{name}"
+        with storage_errors(path, "write"):
+            make_folder(self._attempt)
+            yield path
+            for file in self._attempt.glob(f"{path.name}*"):
+                file.unlink()
 
     def publish(self, journal: Journal, files: ShardFiles) -> None:
         """Put the files of a shard in their places and record them.
@@ -211,5 +232,43 @@ class CacheWriter:
                 for file in attempt.iterdir():
                     file.unlink()
                 attempt.rmdir()
+            clear_unfinished(self.path)
             _remove_empty(self.path / STAGING_FOLDER)
             _remove_empty(self.path / JOURNAL_FOLDER)
+
+
+def _row(path: str, part: str, shard: int, data: bytes) -> FileRow:
+    if not (path.startswith(f"{part}/") and is_safe(path)):
+        message = f"{path}: a file of the part {part} must lie in the folder {part}/."
+        raise StorageError(message)
+    return FileRow(path, part, shard, len(data), hash_bytes(data))
+
+
+def _stored_manifest(path: Path) -> Manifest | None:
+    stored = path / MANIFEST_NAME
+    with storage_errors(stored, "read"):
+        data = stored.read_bytes() if stored.exists() else None
+    return None if data is None else loads(data, str(stored))
+
+
+def _refuse_strangers(path: Path) -> None:
+    with storage_errors(path, "read"):
+        names = {entry.name for entry in path.iterdir()}
+        if not names or MANIFEST_NAME in names or journal_keys(path):
+            return
+        ours = names <= {JOURNAL_FOLDER, STAGING_FOLDER} and all(
+            entry.name.startswith(_ATTEMPT) or entry.suffix == UNFINISHED_SUFFIX
+            for name in names
+            for entry in (path / name).iterdir()
+        )
+    if not ours:
+        message = (
+            f"{path}: this folder is not empty and holds no cache (no {MANIFEST_NAME}); nothing was"
+            " changed. Give an empty or a new folder with --cache."
+        )
+        raise StorageError(message)
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

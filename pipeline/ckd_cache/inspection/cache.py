@@ -210,19 +210,19 @@ def _cached_set(cache: CacheReader, reader: SetReader) -> CachedSet:
 
 
 def _lazy_examples(cache: CacheReader, reader: SetReader) -> LazyExamples:
-    from ckd_cache.inspection.lazy import lazy_examples  # noqa: PLC0415
+    from ckd_cache.inspection.lazy import lazy_examples
 
     return lazy_examples(cache, reader)
 
 
 def _lazy_teacher(cache: CacheReader, reader: SetReader, name: str) -> LazyTeacher:
-    from ckd_cache.inspection.lazy import lazy_teacher  # noqa: PLC0415
+    from ckd_cache.inspection.lazy import lazy_teacher
 
     return lazy_teacher(cache, reader, name)
 
 
 def _lazy_target(cache: CacheReader, reader: SetReader, name: str) -> LazyTarget:
-    from ckd_cache.inspection.lazy import lazy_target  # noqa: PLC0415
+    from ckd_cache.inspection.lazy import lazy_target
 
     return lazy_target(cache, reader, name)
 

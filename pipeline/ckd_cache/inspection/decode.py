@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckd_cache.errors import DamagedCacheError
+from ckd_cache.format.paths import support_part
+from ckd_cache.format.reader import CacheReader
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -19,31 +19,20 @@ _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
-def load_token_text(folder: Path) -> TokenText:
+def load_token_text(cache: CacheReader, support: str) -> TokenText:
     """The tokenizer of a support.
 
     Args:
-        folder: ``supports/<fingerprint>`` of a cache.
+        cache: the cache.
+        support: fingerprint of the support.
 
     Raises:
-        DamagedCacheError: there is no ``tokenizer.json``, or it cannot be read.
+        DamagedCacheError: its ``tokenizer.json`` is missing or is not what was written.
     """
-    from tokenizers import Tokenizer  # noqa: PLC0415
+    from tokenizers import Tokenizer
 
-    path = folder / TOKENIZER_FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: the tokenizer of the cache cannot be read ({error}). {_RESTORE}"
-        raise DamagedCacheError(message) from error
-    try:
-        return TokenText(Tokenizer.from_str(text))
-    except Exception as error:  # tokenizers raises nothing narrower
-        message = f"{path}: the tokenizer of the cache is damaged ({error}). {_RESTORE}"
-        raise DamagedCacheError(message) from error
-
-
-_RESTORE = "Restore the file from a copy of the cache, or build the cache again."
+    path = cache.access.verified(f"{support_part(support)}/{TOKENIZER_FILE}")
+    return TokenText(Tokenizer.from_file(str(path)))
 
 
 class TokenText:
@@ -55,8 +44,8 @@ class TokenText:
     def alone(self, token: int) -> str:
         """Text of one token by itself.
 
-        The sign \u2581 stands where the token brings the space before it, and ``##`` where the tokenizer
-        writes so that it continues a word.
+        A low block (U+2581) stands where the token brings the space before it, and ``##`` where
+        the tokenizer writes so that it continues a word.
         """
         name = self._tokenizer.id_to_token(token)
         if name is None:
@@ -83,7 +72,11 @@ class TokenText:
             if after.endswith(_BROKEN) and stop - shown < _CONTEXT and stop < len(tokens):
                 pieces.append("")
                 continue
-            added = after[len(before) :] if after.startswith(before) else self._decode(tokens[shown:stop])
+            added = (
+                after[len(before) :]
+                if after.startswith(before)
+                else self._decode(tokens[shown:stop])
+            )
             pieces.append(added)
             shown = stop
         return pieces

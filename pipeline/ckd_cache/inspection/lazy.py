@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -20,7 +20,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.format.reader import CacheReader, SetReader, ShardRange, open_cache
-from ckd_cache.types import Examples, TargetArrays, TeacherArrays
+from ckd_cache.types import Array, Examples, TargetArrays, TeacherArrays
 
 __all__ = [
     "LazyExamples",
@@ -183,19 +183,20 @@ def _array(
     key: str,
     name: str,
     blocks: str,
-    load: Mapping[tuple[str, int], object],
+    load: Mapping[Any, Any],
     shards: Sequence[ShardRange],
     shape: _Shape,
     dtype: type,
 ) -> da.Array:
     zeros = (0,) * len(shape)
-    layer = {
+    layer: dict[Any, Any] = {
         (key, number, *zeros): (operator.itemgetter(name), (blocks, number))
         for number in range(len(shards))
     }
     graph = HighLevelGraph({blocks: load, key: layer}, {blocks: set(), key: {blocks}})
     chunks = (tuple(shard.stop - shard.start for shard in shards), *((size,) for size in shape))
-    return da.Array(graph, key, chunks, meta=np.empty((0, *zeros), dtype))
+    meta: Array = np.empty((0, *zeros), dtype)
+    return da.Array(graph, key, chunks, meta=meta)  # type: ignore[no-untyped-call]
 
 
 def _load(

@@ -8,6 +8,7 @@ Numbers that are not known, or not finite, are None.
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
@@ -28,6 +29,7 @@ from ckd_cache.types import JsonObject, JsonValue
 __all__ = ["summarise"]
 
 _DEFAULT_SET = "text"
+_LARGEST = {"uncertain_max"}
 
 
 def summarise(path: str | PathLike[str]) -> JsonObject:
@@ -168,11 +170,11 @@ def _gold(stats: Mapping[str, float], slots: float) -> JsonObject:
 
 
 def _sums(parts: Iterable[FilledPart]) -> dict[str, float]:
-    """Stats of all parts: sums add, names that end in ``_max`` keep the largest."""
+    """Stats of all parts, flat: all add but those that keep the largest."""
     totals: dict[str, float] = {}
     for part in parts:
         for name, value in _flat(part.stats):
-            join: Callable[[float, float], float] = max if name.endswith("_max") else _add
+            join: Callable[[float, float], float] = max if name in _LARGEST else operator.add
             totals[name] = join(totals[name], value) if name in totals else value
     return totals
 
@@ -183,10 +185,6 @@ def _flat(stats: Mapping[str, JsonValue], prefix: str = "") -> Iterable[tuple[st
             yield from _flat(value, f"{prefix}{name}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}{name}", value
-
-
-def _add(left: float, right: float) -> float:
-    return left + right
 
 
 def _ratio(total: float | None, count: float) -> float | None:
@@ -203,5 +201,5 @@ def _bytes(reader: CacheReader, parts: Iterable[str]) -> int:
 
 def _total_bytes(reader: CacheReader) -> int:
     files = reader.manifest.files
-    table = 0 if files is None else files.bytes + sum(row.bytes for row in reader.files.rows)
+    table = 0 if files is None else files.bytes + _bytes(reader, reader.files.parts)
     return table + (reader.path / MANIFEST_NAME).stat().st_size

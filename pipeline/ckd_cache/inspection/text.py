@@ -5,140 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
 from ckd_cache.errors import IncompleteCacheError
-from ckd_cache.format.paths import support_part
-from ckd_cache.format.reader import CacheReader, SetReader
+from ckd_cache.format.reader import CacheReader, SetReader, open_cache
 from ckd_cache.format.spec import SPLIT_NAMES
 from ckd_cache.inspection.decode import TokenText, load_token_text
+from ckd_cache.inspection.views import (
+    DocumentView,
+    ExampleView,
+    Fate,
+    Piece,
+    Prediction,
+    SlotView,
+    TokenView,
+)
 from ckd_cache.types import Examples, TargetArrays, TeacherArrays
 
-__all__ = [
-    "DocumentView",
-    "ExampleView",
-    "Fate",
-    "Piece",
-    "Prediction",
-    "SlotView",
-    "TokenView",
-    "default_example",
-    "view_example",
-]
+__all__ = ["default_example", "view_example"]
 
-Fate: TypeAlias = Literal["masked", "random", "kept"]
 _FIRST_LOOK = 256
-
-
-@dataclass(frozen=True, slots=True)
-class TokenView:
-    """A token and a probability.
-
-    Attributes:
-        token: its text by itself.
-        id: its number in the support.
-        probability: from 0 to 1.
-    """
-
-    token: str
-    id: int
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a teacher or a target says at a slot.
-
-    Attributes:
-        name: of the teacher or target.
-        weight: prediction weight of the teacher in the target shown; None without one.
-        gold_probability: of gold.
-        gold_rank: how many tokens stand before gold; None where it is not known.
-        top: the most probable tokens, best first.
-        tail: mass outside what is cached.
-        uncertain: bound on the error of a target; None for teachers.
-    """
-
-    name: str
-    weight: float | None
-    gold_probability: float
-    gold_rank: int | None
-    top: tuple[TokenView, ...]
-    tail: float
-    uncertain: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class SlotView:
-    """One slot.
-
-    Attributes:
-        slot: its number in the example.
-        position: index of its token.
-        gold: text of gold.
-        gold_id: gold.
-        seen: text of what the models see there.
-        fate: ``masked``, replaced by a ``random`` token, or ``kept``.
-        teachers: what each teacher says.
-        target: what the target says; None without one.
-    """
-
-    slot: int
-    position: int
-    gold: str
-    gold_id: int
-    seen: str
-    fate: Fate
-    teachers: tuple[Prediction, ...]
-    target: Prediction | None
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Text of one token in its sequence; ``slot`` is its number in `ExampleView.slots`, if any."""
-
-    text: str
-    slot: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentView:
-    """A document that the example shows a stretch of."""
-
-    id: str
-    source: str
-    genre: str
-    first_character: int
-    last_character: int
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleView:
-    """One example.
-
-    Attributes:
-        set: name of its set.
-        example: its number there.
-        part: the part it belongs to.
-        split: ``train``, ``fit`` or ``test``.
-        tokens: number of tokens, specials included.
-        documents: whose text it shows, in order.
-        pieces: the text before masking, token by token, without special tokens.
-        target: name of the target shown; None if there is none.
-        slots: its slots.
-    """
-
-    set: str
-    example: int
-    part: str
-    split: str
-    tokens: int
-    documents: tuple[DocumentView, ...]
-    pieces: tuple[Piece, ...]
-    target: str | None
-    slots: tuple[SlotView, ...]
 
 
 def default_example(reader: SetReader) -> int:
@@ -150,30 +39,35 @@ def default_example(reader: SetReader) -> int:
 
 
 def view_example(
-    cache: CacheReader, reader: SetReader, example: int, target: str | None, top: int
+    path: str | PathLike[str], set_name: str, example: int | None, target: str | None, top: int
 ) -> ExampleView:
     """What there is to say of one example.
 
     Args:
-        cache: the cache.
-        reader: the set of the example.
-        example: its number in the set.
-        target: the target to show; None for the first there is.
+        path: the cache.
+        set_name: the set of the example.
+        example: its number in the set; None for the first that has slots.
+        target: the target to show; None for the first by name.
         top: how many tokens of each distribution.
 
     Raises:
-        IncompleteCacheError: there is no such example or target.
+        CacheNotFoundError: there is no cache at ``path``.
+        IncompleteCacheError: there is no such set, example or target.
         DamagedCacheError: bytes are missing or are not those that were written.
     """
+    cache = open_cache(Path(path).absolute())
+    reader = cache.set(set_name)
+    if example is None:
+        example = default_example(reader)
     _require_example(cache, reader, example)
     chosen = _choose_target(cache, reader, example, target)
     part = _part_of(reader, example)
-    words = load_token_text(cache.path / support_part(reader.record.support))
+    words = load_token_text(cache, reader.record.support)
     record = reader.examples.read(example, example + 1)
     special = cache.manifest.supports[reader.record.support].special
     context = _Context(reader, words, record, example, part, top, special.get("mask"))
     return ExampleView(
-        set=reader.name,
+        set=set_name,
         example=example,
         part=part,
         split=SPLIT_NAMES[int(reader.examples.splits(example, example + 1)[0])],
@@ -305,9 +199,7 @@ def _teacher_prediction(
     )
 
 
-def _target_prediction(
-    context: _Context, name: str, arrays: TargetArrays, slot: int
-) -> Prediction:
+def _target_prediction(context: _Context, name: str, arrays: TargetArrays, slot: int) -> Prediction:
     valid = int(arrays.n_valid[0, slot])
     places = np.flatnonzero(arrays.ids[0, slot, :valid] == context.record.gold_ids[0, slot])
     return Prediction(

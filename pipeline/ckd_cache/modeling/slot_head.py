@@ -7,7 +7,7 @@ numbers are those of the plain forward, no code is specific to an architecture, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -83,9 +83,7 @@ def plain_slot_logits(
     return _logits_of(output)[rows, positions]
 
 
-def agrees(
-    model: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor, positions: Tensor
-) -> bool:
+def agrees(model: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor, positions: Tensor) -> bool:
     """Whether ``slot_logits`` gives what ``plain_slot_logits`` gives, up to rounding.
 
     The model runs twice without gradients, in evaluation mode; its modes are put back.
@@ -110,14 +108,14 @@ def agrees(
 
 def accepted_inputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inputs that the model's forward declares by name, without ``labels``."""
-    names = _declared(type(_unwrapped(model)))
+    names = _declared(type(_unwrapped(model)).forward)
     return {name: tensor for name, tensor in inputs.items() if name in names}
 
 
 @cache
-def _declared(model_class: type[nn.Module]) -> frozenset[str]:
+def _declared(forward: Callable[..., Any]) -> frozenset[str]:
     by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-    parameters = signature(model_class.forward).parameters.values()
+    parameters = signature(forward).parameters.values()
     return frozenset(p.name for p in parameters if p.kind in by_name) - {"self", "labels"}
 
 

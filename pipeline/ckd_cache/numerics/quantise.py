@@ -108,19 +108,12 @@ def to_half(x: ArrayLike) -> NDArray[np.float16]:
 
 def half_up(x: ArrayLike) -> NDArray[np.float16]:
     """Smallest float16 that is not below ``x``; NaN stays NaN."""
-    values = np.asarray(x, dtype=np.float64)
-    nearest = to_half(values)
-    above = np.nextafter(nearest, np.float16(np.inf))
-    return np.where(nearest.astype(np.float64) < values, above, nearest)
+    return _up(x, np.dtype(np.float16))
 
 
 def float_up(x: ArrayLike) -> NDArray[np.float32]:
     """Smallest float32 that is not below the float64 ``x``; NaN stays NaN."""
-    values = np.asarray(x, dtype=np.float64)
-    with np.errstate(over="ignore"):
-        nearest = values.astype(np.float32)
-    above = np.nextafter(nearest, np.float32(np.inf))
-    return np.where(nearest.astype(np.float64) < values, above, nearest)
+    return _up(x, np.dtype(np.float32))
 
 
 def to_share(weights: ArrayLike) -> NDArray[np.uint16]:
@@ -148,3 +141,11 @@ def from_share(stored: ArrayLike) -> NDArray[np.float32]:
 def _kept(k: int, n_valid: ArrayLike) -> NDArray[np.bool_]:
     kept: NDArray[np.bool_] = np.arange(k) < np.asarray(n_valid)[..., None]
     return kept
+
+
+def _up(x: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
+    values = np.asarray(x, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        nearest = values.astype(dtype)
+        above = np.nextafter(nearest, dtype.type(np.inf))
+    return np.where(nearest.astype(np.float64) < values, above, nearest)

@@ -26,7 +26,7 @@ class NonFiniteLogitsError(ArithmeticError):
     """Some slots hold NaN or +inf, or nothing but -inf.
 
     Attributes:
-        slots: ascending indices of those slots.
+        slots: ascending indices of such slots, beginning with the first.
     """
 
     def __init__(self, slots: list[int]) -> None:

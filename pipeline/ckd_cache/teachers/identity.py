@@ -26,6 +26,7 @@ __all__ = [
 _CONFIG = "config.json"
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_ADAPTER = "adapter_config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _NOT_IDENTITY = ("transformers_version", "_name_or_path", "dtype")
 _FETCHED = ["*.safetensors", "*.json", "*.txt", "*.model"]
@@ -92,8 +93,14 @@ def weight_files(name: str, folder: Path) -> dict[str, str]:
 
     Raises:
         TeacherError: there is no safetensors file, only pickled checkpoints, or the index names a
-            file that is missing.
+            file that is missing, or the folder holds an adapter.
     """
+    if (folder / _ADAPTER).is_file():
+        message = (
+            f"teacher {name}: {folder} holds an adapter ({_ADAPTER}), expected a whole model. "
+            f"Merge the adapter into its model and save that with save_pretrained."
+        )
+        raise TeacherError(message)
     if (folder / _SINGLE).is_file():
         files = [_SINGLE]
     elif (folder / _INDEX).is_file():
@@ -119,9 +126,7 @@ def config_fingerprint(name: str, folder: Path) -> str:
         raise TeacherError(message) from error
 
 
-def _fetched(
-    name: str, model: str, revision: str | None, path: Path, *, remote_code: bool
-) -> Path:
+def _fetched(name: str, model: str, revision: str | None, path: Path, *, remote_code: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     if not _HUB_NAME.fullmatch(model):
@@ -140,10 +145,10 @@ def _fetched(
         )
     except (OSError, ValueError) as error:
         # Every error of the hub client (absent, gated, offline, unreachable) is one of these.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         message = (
             f"teacher {name}: model {model!r} was not found. There is no folder {path}, and no "
-            f"model of this name{_at(revision)} could be fetched from the hub: {reason} "
+            f"model of this name{_at(revision)} could be fetched from the hub: {reason}. "
             f"Correct `model` (relative paths are relative to the recipe file), or fetch it where "
             f"there is a network: hf download {model}"
         )
@@ -193,7 +198,9 @@ def _read_json(name: str, path: Path) -> JsonObject:
     try:
         content: JsonValue = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        message = f"teacher {name}: {path} cannot be read: {error.strerror}. Is this a model's folder?"
+        message = (
+            f"teacher {name}: {path} cannot be read: {error.strerror}. Is this a model's folder?"
+        )
         raise TeacherError(message) from error
     except ValueError as error:
         message = f"teacher {name}: {path} is no JSON text: {error}"

@@ -1,0 +1,208 @@
+"""The stage that merges teachers into a target. No model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards
+from ckd_cache.build.identity import refuse_change, target_part_identity
+from ckd_cache.build.profile import library_versions
+from ckd_cache.build.session import Session
+from ckd_cache.build.stage import Stage
+from ckd_cache.errors import IncompleteCacheError, MergeError
+from ckd_cache.fingerprint import fingerprint
+from ckd_cache.format.encode import decode_target, encode_target
+from ckd_cache.format.journal import Journal
+from ckd_cache.format.manifest import FilledPart, PartRecord, SetRecord, TargetRecord
+from ckd_cache.format.paths import target_part
+from ckd_cache.format.reader import SetReader
+from ckd_cache.format.spec import Capture, capture_of, target_specs
+from ckd_cache.format.workspace import ShardFiles
+from ckd_cache.merge.merge import merge_arrays
+from ckd_cache.merge.rule import TargetRule, check_captures
+from ckd_cache.merge.stats import target_stats
+from ckd_cache.types import JsonObject
+
+__all__ = ["TargetRequest", "fill_target"]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRequest:
+    """A target as a person asks for it.
+
+    Attributes:
+        name: of the target.
+        weighting: rule of the prediction weights.
+        tau: softness of the rule.
+        temperature: of the target.
+        top_k: entries kept a slot; None for as many as the first teacher's.
+        teachers: names, in order; None for all that the set has.
+    """
+
+    name: str
+    weighting: str
+    tau: float = 1.0
+    temperature: float = 1.0
+    top_k: int | None = None
+    teachers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """A request made precise for one set."""
+
+    name: str
+    rule: TargetRule
+    captures: tuple[Capture, ...]
+    capture: Capture
+
+    @property
+    def identity(self) -> JsonObject:
+        return {
+            "teachers": list(self.rule.teachers),
+            "weighting": self.rule.weighting,
+            "tau": self.rule.tau,
+            "temperature": self.rule.temperature,
+            "top_k": self.capture.k,
+            "missing": self.rule.missing,
+            "max_nats": self.capture.max_nats,
+        }
+
+
+def fill_target(session: Session, set_name: str, request: TargetRequest) -> None:
+    """Make a target for every part that lacks it, one commit each.
+
+    Raises:
+        MergeError: the rule does not fit what was captured, or names an unknown teacher.
+        IncompleteCacheError: a teacher does not have every part yet.
+        MismatchError: a target of this name was made by another rule.
+    """
+    record = session.record(set_name)
+    merge = _resolve(set_name, record, session.manifest.supports[record.support].size, request)
+    stored = record.targets.get(merge.name)
+    if stored is not None:
+        refuse_change(f"target {merge.name} of set {set_name}", stored.identity, merge.identity)
+    for part in record.parts:
+        if stored is None or part.name not in stored.parts:
+            _fill_part(session, set_name, merge, part)
+
+
+def _resolve(set_name: str, record: SetRecord, support_size: int, request: TargetRequest) -> _Merge:
+    names = request.teachers or tuple(sorted(record.teachers))
+    unknown = [name for name in names if name not in record.teachers]
+    if unknown or not names:
+        known = ", ".join(record.teachers) or "none"
+        message = (
+            f"target {request.name}: set {set_name} has no teacher "
+            f"{', '.join(unknown) or 'at all'}; it has {known}. Name some of these, or build the teacher first."
+        )
+        raise MergeError(message)
+    for name in names:
+        _check_whole(set_name, record, name)
+    captures = tuple(record.teachers[name].capture for name in names)
+    rule = TargetRule(
+        weighting=request.weighting,
+        tau=request.tau,
+        temperature=request.temperature,
+        top_k=request.top_k or captures[0].k,
+        teachers=names,
+    )
+    check_captures(rule, captures)
+    k = rule.effective_k(support_size)
+    capture = capture_of(k, (rule.temperature,), max(c.max_nats for c in captures))
+    return _Merge(request.name, rule, captures, capture)
+
+
+def _check_whole(set_name: str, record: SetRecord, teacher: str) -> None:
+    missing = [
+        part.name for part in record.parts if part.name not in record.teachers[teacher].parts
+    ]
+    if missing:
+        message = (
+            f"teacher {teacher} of set {set_name} lacks {', '.join(missing)}; a target needs every "
+            "part of its teachers. Run the build again to finish it."
+        )
+        raise IncompleteCacheError(message)
+
+
+def _fill_part(session: Session, set_name: str, merge: _Merge, part: PartRecord) -> None:
+    record = session.record(set_name)
+    fingerprints = [record.teachers[t].parts[part.name].fingerprint for t in merge.rule.teachers]
+    identity = target_part_identity(fingerprints, merge.identity)
+    stage = Stage(
+        key=target_part(set_name, merge.name, part.name),
+        identity=identity,
+        profile=library_versions(("numpy", "zarr")),
+        shards=partial(_merge_shards, session, set_name, merge, part),
+    )
+    journal = session.fill(stage)
+    filled = FilledPart(
+        fingerprint=fingerprint(identity),
+        stats=add_stats([line.stats for line in journal.lines]),
+        profile=journal.profile,
+    )
+    stored = record.targets.get(merge.name) or _new_record(merge)
+    target = stored.model_copy(update={"parts": {**stored.parts, part.name: filled}})
+    session.commit_set(
+        set_name,
+        record.model_copy(update={"targets": {**record.targets, merge.name: target}}),
+        [journal],
+    )
+
+
+def _new_record(merge: _Merge) -> TargetRecord:
+    return TargetRecord(
+        weighting=merge.rule.weighting,
+        tau=merge.rule.tau,
+        temperature=merge.rule.temperature,
+        k=merge.capture.k,
+        step=merge.capture.step,
+        max_nats=merge.capture.max_nats,
+        teachers=list(merge.rule.teachers),
+        missing=merge.rule.missing,
+        identity=merge.identity,
+        parts={},
+    )
+
+
+def _merge_shards(
+    session: Session, set_name: str, merge: _Merge, part: PartRecord, journal: Journal
+) -> Iterator[ShardFiles]:
+    reader = session.reader(set_name)
+    group = Group(
+        key=target_part(set_name, merge.name, part.name),
+        specs=target_specs(merge.capture, reader.layout.support_size, len(merge.rule.teachers)),
+        layout=reader.layout,
+        part=part,
+    )
+    task = session.progress.task(
+        f"target {merge.name} {part.name}",
+        total=part.slots,
+        unit="slots",
+        already=sum(line.stats.get("slots", 0) for line in journal.lines),
+    )
+    for files in group_shards(group, journal, partial(_merge_shard, reader, merge)):
+        yield files
+        task.advance(files.stats.get("slots", 0))
+    task.done()
+
+
+def _merge_shard(
+    reader: SetReader, merge: _Merge, shard: int, start: int, stop: int
+) -> ShardResult:
+    del shard
+    examples = reader.examples.read(start, stop)
+    merged = merge_arrays(
+        [reader.teachers[name].read(start, stop) for name in merge.rule.teachers],
+        merge.captures,
+        examples.gold_ids,
+        examples.slot_mask,
+        merge.rule,
+        reader.layout.support_size,
+        merge.capture.max_nats,
+    )
+    stored = encode_target(merged, merge.capture, reader.support.files.order)
+    decoded = decode_target(stored, merge.capture, reader.support.files.order)
+    return ShardResult(stored, target_stats(decoded, merge.rule.teachers))

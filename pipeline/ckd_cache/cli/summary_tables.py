@@ -1,0 +1,168 @@
+"""The tables of ``ckd-cache inspect``, readable in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ckd_cache.cli.console import counted, output
+from ckd_cache.types import JsonObject
+
+__all__ = ["print_summary"]
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP = 1024
+_NONE = "-"
+
+
+def print_summary(summary: JsonObject) -> None:
+    """Print what `ckd_cache.inspection.summary.summarise` found."""
+    console = output()
+    state = "complete" if summary["complete"] else "incomplete"
+    console.print(Text(summary["path"], style="bold"), soft_wrap=True)
+    console.print(
+        f"{state}, {_size(summary['bytes'])}, format version {summary['format_version']}, "
+        f"generation {summary['generation']}"
+    )
+    if not summary["complete"]:
+        console.print("Run the same `ckd-cache build` again to complete it.")
+    for name, part in summary["sets"].items():
+        _print_set(console, name, part)
+
+
+def _print_set(console: Console, name: str, part: JsonObject) -> None:
+    console.print()
+    console.print(Text(f"Set {name}", style="bold"))
+    for line in _facts(part):
+        console.print(Padding(line, (0, 0, 0, 2)))
+    if part["teachers"]:
+        _print_table(console, "Teachers", _TEACHER_COLUMNS, _teacher_rows(part["teachers"]))
+        _print_models(console, part["teachers"])
+    if part["targets"]:
+        _print_table(console, "Targets", _TARGET_COLUMNS, _target_rows(part["targets"]))
+        _print_weights(console, part["targets"])
+    _print_notes(console, part)
+
+
+def _facts(part: JsonObject) -> Iterable[str]:
+    yield (
+        f"{counted(part['examples'], 'example')} with {counted(part['slots'], 'slot')}: "
+        f"{counted(part['segments'], 'segment')} of at most {part['segment_tokens']} tokens, "
+        f"{counted(len({one['view'] for one in part['parts']}), 'view')}"
+    )
+    yield (
+        f"{counted(part['documents'], 'document')}, {counted(part['tokens'], 'token')}; "
+        f"{counted(part['duplicates'], 'duplicate')} and {part['skipped']:,} skipped"
+    )
+    yield f"examples by split: {_shares(part['splits'])}"
+    yield f"documents by genre: {_shares(part['genres'])}"
+    yield f"support of {part['support']:,} tokens; examples take {_size(part['examples_bytes'])}"
+
+
+_TEACHER_COLUMNS = ("", "k", "bytes/slot", "entropy", "gold logp", "top-1", "tail mass")
+_TARGET_COLUMNS = ("", "weighting", "T", "k", "bytes/slot", "gold logp", "tail mass", "uncertain")
+
+
+def _teacher_rows(teachers: JsonObject) -> Iterable[Sequence[str]]:
+    for name, one in teachers.items():
+        yield (
+            name,
+            str(one["k"]),
+            _decimal(one["bytes_per_slot"], 1),
+            _decimal(one["mean_entropy"], 3),
+            _decimal(one["mean_gold_logprob"], 3),
+            _percent(one["top1_accuracy"]),
+            _decimal(one["mean_tail_mass"], 4),
+        )
+
+
+def _target_rows(targets: JsonObject) -> Iterable[Sequence[str]]:
+    for name, one in targets.items():
+        tau = "" if one["tau"] is None else f" (tau {one['tau']:g})"
+        yield (
+            name,
+            f"{one['weighting']}{tau}",
+            f"{one['temperature']:g}",
+            str(one["k"]),
+            _decimal(one["bytes_per_slot"], 1),
+            _decimal(one["mean_gold_logprob"], 3),
+            _decimal(one["mean_tail_mass"], 4),
+            _decimal(one["mean_uncertain"], 4),
+        )
+
+
+def _print_table(
+    console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        text = number == 0 or column == "weighting"
+        table.add_column(
+            title if number == 0 else column,
+            justify="left" if text else "right",
+            overflow="fold",
+            no_wrap=not text,
+        )
+    for row in rows:
+        table.add_row(*row)
+    console.print()
+    console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _print_models(console: Console, teachers: JsonObject) -> None:
+    console.print()
+    for name, one in teachers.items():
+        temperatures = ", ".join(f"{value:g}" for value in one["temperatures"])
+        exactness = f"step {one['step']:.4g} nats" if one["step"] else "exact"
+        line = f"{name}: {one['model']}, {one['dtype']}, temperatures {temperatures}, {exactness}"
+        console.print(Padding(line, (0, 0, 0, 2)))
+
+
+def _print_weights(console: Console, targets: JsonObject) -> None:
+    console.print()
+    console.print("  Mean prediction weights")
+    for name, one in targets.items():
+        shares = ", ".join(
+            f"{teacher} {_decimal(weight, 3)}" for teacher, weight in one["mean_weights"].items()
+        )
+        console.print(Padding(f"{name}: {shares}", (0, 0, 0, 4)))
+
+
+def _print_notes(console: Console, part: JsonObject) -> None:
+    names = [one["name"] for one in part["parts"]]
+    for kind in ("teachers", "targets"):
+        for name, one in part[kind].items():
+            missing = [part_name for part_name in names if part_name not in one["parts"]]
+            if missing:
+                console.print(
+                    f"  {name} is there for {len(names) - len(missing)} of {len(names)} parts."
+                )
+            if one["gold_zero"]:
+                console.print(
+                    f"  {name} gives gold probability 0 at {counted(one['gold_zero'], 'slot')}; "
+                    "its mean gold logp leaves them out."
+                )
+
+
+def _shares(counts: JsonObject) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items()) or _NONE
+
+
+def _decimal(value: float | None, digits: int) -> str:
+    return _NONE if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return _NONE if value is None else f"{100 * value:.1f} %"
+
+
+def _size(count: float) -> str:
+    unit = 0
+    while count >= _STEP and unit < len(_UNITS) - 1:
+        count /= _STEP
+        unit += 1
+    return f"{count:,.0f} {_UNITS[unit]}" if unit == 0 else f"{count:,.1f} {_UNITS[unit]}"

@@ -1,0 +1,116 @@
+"""Getting at the files of a cache: only those the files table names, only what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from ckd_cache.errors import DamagedCacheError
+from ckd_cache.fingerprint import hash_file
+from ckd_cache.format.files import FileRow, FilesTable, read_files
+from ckd_cache.format.manifest import FilesRecord
+from ckd_cache.format.paths import inside
+
+__all__ = ["FileAccess"]
+
+
+class FileAccess:
+    """The files of one generation of a cache. Holds no file open.
+
+    Args:
+        path: the cache.
+        record: its files table, from the manifest.
+    """
+
+    def __init__(self, path: Path, record: FilesRecord | None) -> None:
+        self.path = path
+        self._record = record
+        self._rows: dict[str, FileRow] = {}
+        self._hashed: dict[str, tuple[int, int]] = {}
+
+    @cached_property
+    def files(self) -> FilesTable:
+        """The files table, read when it is first needed.
+
+        Raises:
+            DamagedCacheError: it is missing or damaged.
+        """
+        if self._record is None:
+            raise DamagedCacheError(self.damage("ckd.json", "it names no files table"))
+        return read_files(inside(self.path.resolve(), self._record.path))
+
+    def present(self, relative: str) -> Path:
+        """A file that the files table names and that has the size it says.
+
+        Raises:
+            DamagedCacheError: it is not named, or not there, or has another size.
+        """
+        row = self._row(relative)
+        path = self.path / relative
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DamagedCacheError(self.damage(relative, "the file is missing")) from error
+        if size != row.bytes:
+            found = f"it has {size} bytes, {row.bytes} were written"
+            raise DamagedCacheError(self.damage(relative, found))
+        return path
+
+    def verified(self, relative: str) -> Path:
+        """A file that is present and whose sha256 was right when it was first asked for.
+
+        Raises:
+            DamagedCacheError: it is missing, or its bytes are not those that were written.
+        """
+        path = self.present(relative)
+        stat = path.stat()
+        state = (stat.st_mtime_ns, stat.st_ino)
+        if self._hashed.get(relative) != state:
+            with self.reading(relative):
+                found = hash_file(path)
+            if found != self._row(relative).sha256:
+                found = f"its sha256 is {found}, {self._row(relative).sha256} was written"
+                raise DamagedCacheError(self.damage(relative, found))
+            self._hashed[relative] = state
+        return path
+
+    @contextmanager
+    def reading(self, relative: str, where: str = "") -> Iterator[None]:
+        """Turn what decoders raise in the block into damage of a file.
+
+        Args:
+            relative: the file, or the folder of an array.
+            where: shard and examples, for the message.
+
+        Raises:
+            DamagedCacheError: the block raised an error of a decoder or of the file system.
+        """
+        try:
+            yield
+        # pyarrow's errors are ValueErrors, KeyErrors and OSErrors; numcodecs raises RuntimeError.
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
+            found = f"it cannot be decoded ({error})"
+            raise DamagedCacheError(self.damage(relative, found, where)) from error
+
+    def damage(self, relative: str, found: str, where: str = "") -> str:
+        """Message that a file is damaged, with what to type."""
+        place = f" ({where})" if where else ""
+        return (
+            f"{self.path}: {relative}{place} is damaged: {found}. Run"
+            f" `ckd-cache verify {self.path}` for everything that is, and restore it from a copy or"
+            " build the cache again."
+        )
+
+    def _row(self, relative: str) -> FileRow:
+        known = self._rows.get(relative)
+        if known is not None:
+            return known
+        row = self.files.get(relative)
+        if row is None:
+            found = f"the files table names no such file among its {len(self.files)}"
+            raise DamagedCacheError(self.damage(relative, found))
+        inside(self.path.resolve(), relative)
+        self._rows[relative] = row
+        return row

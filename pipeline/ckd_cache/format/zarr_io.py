@@ -1,0 +1,207 @@
+"""Groups of Zarr v3 arrays, one shard at a time (docs/format.md, Teachers and targets).
+
+The metadata documents are written here and not by the library, whose defaults and spelling change
+between versions; the library encodes and decodes the shards that they describe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.buffer import cpu
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore, MemoryStore
+
+from ckd_cache.format.paths import array_shard_path
+from ckd_cache.format.spec import ArraySpec, Layout, shard_range
+from ckd_cache.types import Array, JsonObject
+
+__all__ = [
+    "ZARR_JSON",
+    "array_metadata",
+    "describe",
+    "encode_shard",
+    "matches",
+    "open_stored",
+    "read_range",
+]
+
+ZARR_JSON = "zarr.json"
+_WRITTEN_WHOLE = {"write_empty_chunks": True}
+"""Without it a chunk of zeros is not stored, and absence would mean two things."""
+
+
+def describe(
+    group: str, specs: Sequence[ArraySpec], layout: Layout, examples: int
+) -> dict[str, bytes]:
+    """The metadata documents of a group and its arrays, by path.
+
+    Args:
+        group: folder of the group, such as ``text/teachers/a/v0-0000``.
+        specs: its arrays.
+        layout: how the set is cut.
+        examples: examples of the part.
+    """
+    head = {"attributes": {}, "node_type": "group", "zarr_format": 3}
+    documents = {f"{group}/{ZARR_JSON}": _document(head)}
+    for spec in specs:
+        metadata = array_metadata(spec, layout, examples)
+        documents[f"{group}/{spec.name}/{ZARR_JSON}"] = _document(metadata)
+    return documents
+
+
+def encode_shard(
+    group: str,
+    specs: Sequence[ArraySpec],
+    layout: Layout,
+    examples: int,
+    shard: int,
+    arrays: Mapping[str, Array],
+) -> dict[str, bytes]:
+    """The files of one shard of a group, by path: one for every array.
+
+    Args:
+        group: folder of the group.
+        specs: its arrays.
+        layout: how the set is cut.
+        examples: examples of the part.
+        shard: number of the shard.
+        arrays: stored numbers of all examples of the shard, by name of the array.
+
+    Raises:
+        ValueError: an array has another shape or dtype than its specification.
+    """
+    files = {}
+    for spec in specs:
+        path = array_shard_path(group, spec.name, len(spec.dimension_names), shard)
+        files[path] = _encode(spec, layout, examples, shard, arrays[spec.name])
+    return files
+
+
+def open_stored(folder: Path) -> zarr.Array[Any]:
+    """An array of a group for reading; it holds no file open.
+
+    Args:
+        folder: of the array.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: its metadata document is not what was written.
+    """
+    return _open(LocalStore(folder, read_only=True))
+
+
+def read_range(array: zarr.Array[Any], spec: ArraySpec, start: int, stop: int) -> Array:
+    """Stored numbers of some examples of an array, counted within its part.
+
+    The caller has checked that the files are there: Zarr reads missing ones as zeros.
+
+    Args:
+        array: as ``open_stored`` gives it.
+        spec: what it must be.
+        start: first example.
+        stop: example after the last one.
+
+    Raises:
+        OSError, ValueError, RuntimeError: the files are not what was written.
+    """
+    values = np.asarray(array[start:stop])
+    expected = (stop - start, *array.shape[1:])
+    if values.shape != expected or values.dtype != np.dtype(spec.dtype):
+        message = f"{values.dtype} of shape {values.shape} instead of {spec.dtype} of {expected}"
+        raise ValueError(message)
+    return values
+
+
+def matches(document: bytes, spec: ArraySpec, layout: Layout, examples: int) -> bool:
+    """Whether a metadata document describes the array that the manifest speaks of.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    found = json.loads(document)
+    if isinstance(found, dict) and found.get("storage_transformers") == []:
+        del found["storage_transformers"]
+    wanted = json.loads(_document(array_metadata(spec, layout, examples)))
+    return bool(found == wanted)
+
+
+def array_metadata(spec: ArraySpec, layout: Layout, examples: int) -> JsonObject:
+    """The metadata document of an array."""
+    names = spec.dimension_names
+    dtype = np.dtype(spec.dtype)
+    return {
+        "attributes": dict(spec.attributes),
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": spec.shape(layout.shard_examples, layout.slots)},
+        },
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": [
+            {
+                "name": "sharding_indexed",
+                "configuration": {
+                    "chunk_shape": spec.shape(layout.chunk_examples, layout.slots),
+                    "codecs": _chunk_codecs(len(names), dtype.itemsize),
+                    "index_codecs": [_BYTES, _CRC32C],
+                    "index_location": "end",
+                },
+            }
+        ],
+        "data_type": spec.dtype,
+        "dimension_names": names,
+        "fill_value": dtype.type(0).item(),
+        "node_type": "array",
+        "shape": spec.shape(examples, layout.slots),
+        "zarr_format": 3,
+    }
+
+
+_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+_CRC32C = {"name": "crc32c"}
+
+
+def _chunk_codecs(dimensions: int, typesize: int) -> list[JsonObject]:
+    rank_major = {"name": "transpose", "configuration": {"order": [2, 0, 1]}}
+    blosc = {
+        "name": "blosc",
+        "configuration": {
+            "typesize": typesize,
+            "cname": "zstd",
+            "clevel": 5,
+            "shuffle": "shuffle",
+            "blocksize": 0,
+        },
+    }
+    return [*([rank_major] if dimensions == len("esr") else []), _BYTES, blosc, _CRC32C]
+
+
+def _document(metadata: JsonObject) -> bytes:
+    text = json.dumps(metadata, sort_keys=True, indent=1, separators=(",", ": "))
+    return f"{text}\n".encode()
+
+
+def _encode(spec: ArraySpec, layout: Layout, examples: int, shard: int, values: Array) -> bytes:
+    start, stop = shard_range(shard, examples, layout)
+    expected = spec.shape(stop - start, layout.slots)
+    if values.shape != expected or values.dtype != np.dtype(spec.dtype):
+        message = (
+            f"array {spec.name} of shard {shard} is {values.dtype} of shape {values.shape},"
+            f" expected {spec.dtype} of {expected}"
+        )
+        raise ValueError(message)
+    metadata = _document(array_metadata(spec, layout, examples))
+    stored: dict[str, Buffer] = {ZARR_JSON: cpu.Buffer.from_bytes(metadata)}
+    # One assignment of the whole shard: the only way to write one that loses nothing.
+    _open(MemoryStore(store_dict=stored))[start:stop] = values
+    key = array_shard_path("", "", len(expected), shard).lstrip("/")
+    return stored[key].to_bytes()
+
+
+def _open(store: LocalStore | MemoryStore) -> zarr.Array[Any]:
+    mode = "r" if store.read_only else "r+"
+    return zarr.open_array(store=store, zarr_format=3, mode=mode, config=_WRITTEN_WHOLE)

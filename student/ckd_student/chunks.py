@@ -1,0 +1,156 @@
+"""Reads a set chunk by chunk and hands out its examples; keeps at most one window of chunks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from ckd_cache.errors import IncompleteCacheError
+from ckd_cache.numerics.splits import SPLIT_NAMES
+from ckd_cache.types import Array, iter_ranges
+from ckd_student.order import Chunk, chunk_of
+
+if TYPE_CHECKING:
+    from ckd_cache.format.reader import SetReader
+
+__all__ = ["ExampleRow", "ExampleSource", "chunks_of_split", "open_set", "target_of"]
+
+ExampleRow: TypeAlias = dict[str, Array]
+"""One example: ``input_ids``, ``attention_mask``, ``token_type_ids`` (L,), ``slot_positions``,
+``slot_mask``, ``gold_ids`` (M,), and with a target ``target_ids``, ``target_logprobs`` (M, k),
+``target_n_valid``, ``target_tail`` (M,)."""
+
+_TARGET_ARRAYS = ("ids", "logprobs", "n_valid", "tail")
+
+
+def open_set(cache: Path, name: str) -> SetReader:
+    """The set ``name`` of a cache.
+
+    Raises:
+        IncompleteCacheError: the cache has no such set.
+        CkdCacheError: the cache cannot be opened.
+    """
+    from ckd_cache.format.reader import open_cache
+
+    return open_cache(cache).set(name)
+
+
+def target_of(examples: SetReader, target: str, cache: Path) -> None:
+    """Check that the set has the target, for all of its parts.
+
+    Raises:
+        IncompleteCacheError: there is no such target, or it lacks parts.
+    """
+    records = examples.record.targets
+    if target not in records:
+        known = ", ".join(sorted(records)) or "none"
+        message = (
+            f"{cache}: there is no target {target!r} in the set {examples.name!r}; it has {known}. "
+            f"Choose one with --target, or make it: ckd-cache merge {cache} --name {target} …"
+        )
+        raise IncompleteCacheError(message)
+    lacking = [
+        part.name for part in examples.record.parts if part.name not in records[target].parts
+    ]
+    if lacking:
+        message = (
+            f"{cache}: target {target!r} lacks {len(lacking)} of {len(examples.record.parts)} "
+            f"parts ({', '.join(lacking[:3])}{', …' if len(lacking) > 3 else ''}). "
+            "Run the command that makes it (ckd-cache build or ckd-cache merge) again."
+        )
+        raise IncompleteCacheError(message)
+
+
+def chunks_of_split(examples: SetReader, split: str) -> list[Chunk]:
+    """The chunks with examples of a split that have a slot, in their order in the set."""
+    wanted = SPLIT_NAMES.index(split)
+    chunks = []
+    for shard in examples.shards():
+        for start, stop in iter_ranges(shard.stop - shard.start, examples.layout.chunk_examples):
+            first, last = shard.start + start, shard.start + stop
+            takes_part = examples.examples.splits(first, last) == wanted
+            if takes_part.any():
+                takes_part &= examples.examples.read(first, last).slot_mask.any(axis=1)
+            chunk = chunk_of(first, takes_part)
+            if chunk.count:
+                chunks.append(chunk)
+    return chunks
+
+
+@dataclass(slots=True)
+class ExampleSource:
+    """Examples by number, with their cached target.
+
+    Readers are opened on first use and never pickled, so that every DataLoader worker has its own.
+
+    Attributes:
+        cache: folder of the cache.
+        set_name: the set.
+        target: name of the target; None reads none.
+        chunk_examples: examples of a chunk.
+        shard_starts: number of the first example of each shard, ascending.
+        capacity: chunks that are kept; the one used longest ago goes first.
+    """
+
+    cache: Path
+    set_name: str
+    target: str | None
+    chunk_examples: int
+    shard_starts: Array
+    capacity: int
+    _reader: SetReader | None = field(default=None, init=False, repr=False)
+    _kept: OrderedDict[int, Mapping[str, Array]] = field(
+        default_factory=OrderedDict, init=False, repr=False
+    )
+
+    def example(self, number: int) -> ExampleRow:
+        """One example; its arrays are views into the chunk's."""
+        start = self._chunk_start(number)
+        arrays = self._kept.get(start)
+        if arrays is None:
+            arrays = self._read(start)
+            while len(self._kept) >= self.capacity:
+                self._kept.popitem(last=False)
+            self._kept[start] = arrays
+        self._kept.move_to_end(start)
+        return {name: array[number - start] for name, array in arrays.items()}
+
+    def __getstate__(self) -> tuple[object, ...]:
+        """What another process needs to open the same source."""
+        return (
+            self.cache,
+            self.set_name,
+            self.target,
+            self.chunk_examples,
+            self.shard_starts,
+            self.capacity,
+        )
+
+    def __setstate__(self, state: tuple[Path, str, str | None, int, Array, int]) -> None:
+        """Become a source that has read nothing yet."""
+        self.__init__(*state)  # type: ignore[misc]
+
+    def _chunk_start(self, number: int) -> int:
+        shard = int(np.searchsorted(self.shard_starts, number, side="right")) - 1
+        first = int(self.shard_starts[shard])
+        return first + (number - first) // self.chunk_examples * self.chunk_examples
+
+    def _read(self, start: int) -> dict[str, Array]:
+        if self._reader is None:
+            self._reader = open_set(self.cache, self.set_name)
+        reader = self._reader
+        following = int(np.searchsorted(self.shard_starts, start, side="right"))
+        ends = [start + self.chunk_examples, reader.n_examples]
+        if following < self.shard_starts.shape[0]:
+            ends.append(int(self.shard_starts[following]))
+        examples = reader.examples.read(start, min(ends))
+        arrays: dict[str, Array] = {name: examples[name] for name in examples.keys()}  # noqa: SIM118
+        if self.target is not None:
+            target = reader.targets[self.target].read(start, min(ends))
+            arrays |= {f"target_{name}": target[name] for name in _TARGET_ARRAYS}
+        return arrays

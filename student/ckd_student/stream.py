@@ -1,0 +1,110 @@
+"""The examples of a split in the order of an epoch, with what the target says at their slots.
+
+    stream = open_stream(Path("runs/quick.ckd"), target="gold", seed=0)
+    for example in stream:          # numpy arrays; no torch
+        ...
+
+Memory is bounded by one window of chunks, whatever the size of the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ckd_cache.errors import StudentError
+from ckd_student.chunks import (
+    ExampleRow,
+    ExampleSource,
+    chunks_of_split,
+    open_set,
+    target_of,
+)
+from ckd_student.order import Chunk, epoch_order
+
+__all__ = ["ExampleStream", "open_stream"]
+
+
+@dataclass(slots=True)
+class ExampleStream:
+    """The examples of a split, in an order that depends on the epoch.
+
+    Attributes:
+        source: where examples are read.
+        chunks: the chunks that hold them.
+        seed: of the order.
+        window: chunks that are shuffled together; 0 keeps the order of the set.
+        epoch: whose order iteration follows.
+    """
+
+    source: ExampleSource
+    chunks: Sequence[Chunk]
+    seed: int
+    window: int
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        """Number of examples of an epoch."""
+        return sum(chunk.count for chunk in self.chunks)
+
+    def __iter__(self) -> Iterator[ExampleRow]:
+        """The examples of the current epoch, in its order."""
+        return map(self.source.example, self.numbers())
+
+    def numbers(self) -> Iterator[int]:
+        """Numbers of the examples of the current epoch in its order, reading nothing."""
+        if self.window == 0:
+            for chunk in self.chunks:
+                yield from chunk.examples().tolist()
+            return
+        for window in epoch_order(self.chunks, self.seed, self.epoch, self.window):
+            yield from window.tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Follow the order of ``epoch`` from the next iteration on."""
+        self.epoch = epoch
+
+
+def open_stream(
+    cache: Path,
+    *,
+    target: str | None,
+    set_name: str = "text",
+    split: str = "train",
+    seed: int = 0,
+    window: int = 16,
+) -> ExampleStream:
+    """Stream over the examples of a split that have at least one slot.
+
+    Args:
+        cache: folder of the cache.
+        target: name of the target to read along; None for examples only.
+        set_name: the set.
+        split: ``train``, ``fit`` or ``test``.
+        seed: of the order.
+        window: chunks that are shuffled together and kept in memory; 0 keeps the set's order.
+
+    Raises:
+        IncompleteCacheError: there is no such set or target, or the target lacks parts.
+        StudentError: the split has no example with a slot.
+        CkdCacheError: the cache cannot be read.
+    """
+    examples = open_set(cache, set_name)
+    if target is not None:
+        target_of(examples, target, cache)
+    chunks = chunks_of_split(examples, split)
+    if not chunks:
+        message = (
+            f"{cache}: no example of split {split!r} in the set {set_name!r} has a slot "
+            f"({examples.n_examples} examples in all). Use a larger corpus, or a larger share of "
+            "this split in the recipe's splits."
+        )
+        raise StudentError(message)
+    starts = np.array([shard.start for shard in examples.shards()], dtype=np.int64)
+    source = ExampleSource(
+        cache, set_name, target, examples.layout.chunk_examples, starts, max(1, window)
+    )
+    return ExampleStream(source, chunks, seed, window)

@@ -1,0 +1,37 @@
+"""The small cache of ``small_cache.py``, built once, and copies of it to damage."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("small_cache.py")
+
+
+@pytest.fixture(scope="session")
+def small() -> ModuleType:
+    """The module that builds the cache."""
+    spec = importlib.util.spec_from_file_location("small_cache", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["small_cache"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def built(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete cache; not to be changed."""
+    path = tmp_path_factory.mktemp("built") / "small.ckd"
+    small.build(path)
+    return path
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """A copy of the complete cache, to be changed."""
+    return Path(shutil.copytree(built, tmp_path / "copy.ckd"))

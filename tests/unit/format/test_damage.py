@@ -1,0 +1,225 @@
+"""Whatever happens to the bytes of a cache, a read says so and never gives other numbers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ckd_cache.errors import DamagedCacheError
+from ckd_cache.format.files import read_files
+from ckd_cache.format.reader import open_cache
+
+A_SHARD = "text/teachers/a/v0-0000/logprobs/c/1/0/0"
+SEGMENTS = "text/segments/0000/00001.arrow"
+SLOTS = "text/slots/v0-0000/00001.arrow"
+
+
+def read_everything(path):
+    text = open_cache(path).set("text")
+    text.examples.read(0, 20)
+    text.examples.segments(0, 20)
+    text.examples.documents(range(7))
+    for reader in (*text.teachers.values(), *text.targets.values()):
+        reader.read(0, 20)
+
+
+def files_read(path):
+    rows = open_cache(path).files.rows
+    return [row for row in rows if not row.path.endswith(("tokenizer.json", "0000/zarr.json"))]
+
+
+def test_every_file_is_read_by_something(built):
+    rows = files_read(built)
+    assert len(rows) == 2 + 6 + 6 + 2 * (8 * 4 * 2) + 2 * 7 * 4
+    read_everything(built)
+
+
+def test_a_missing_file_is_damage(copy):
+    for row in files_read(copy):
+        (copy / row.path).rename(copy / "aside")
+        with pytest.raises(DamagedCacheError, match=f"{row.path}.*missing.*ckd-cache verify"):
+            read_everything(copy)
+        (copy / "aside").rename(copy / row.path)
+
+
+def test_a_shortened_or_grown_file_is_damage(copy):
+    for row in files_read(copy)[::5]:
+        data = (copy / row.path).read_bytes()
+        for other in (data[:-1], b"", data + b"\0"):
+            (copy / row.path).write_bytes(other)
+            with pytest.raises(DamagedCacheError, match=f"{row.path}.*{row.bytes} were written"):
+                read_everything(copy)
+        (copy / row.path).write_bytes(data)
+
+
+def flips(data):
+    return range(0, len(data), max(1, len(data) // 40))
+
+
+@pytest.mark.parametrize("name", ["ids", "logprobs", "n_valid", "tail", "gold_logprob"])
+def test_every_flipped_bit_of_a_shard_is_found(copy, name):
+    teacher = open_cache(copy).set("text").teachers["a"]
+    path = copy / f"text/teachers/a/v0-0000/{name}/c/0" / ("0" if "gold" in name or "n_" in name else "0/0")
+    data = path.read_bytes()
+    for position in flips(data):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        with pytest.raises(DamagedCacheError, match=rf"{name}.*shard 0, examples 0 to 3"):
+            teacher.read(0, 10)
+    path.write_bytes(data)
+    assert len(teacher.read(0, 10)) == 10
+
+
+@pytest.mark.parametrize("relative", [SEGMENTS, SLOTS, "text/segments/0000/documents-00000.arrow"])
+def test_every_flipped_bit_of_an_arrow_file_is_found(copy, relative):
+    data = (copy / relative).read_bytes()
+    for position in flips(data):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << position % 8
+        (copy / relative).write_bytes(flipped)
+        with pytest.raises(DamagedCacheError, match=rf"{relative}.*sha256"):
+            read_everything(copy)
+
+
+def test_an_arrow_file_that_changes_after_it_was_verified_is_found(copy):
+    text = open_cache(copy).set("text")
+    text.examples.read(4, 8)
+    data = bytearray((copy / SLOTS).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "fresh").write_bytes(data)
+    (copy / "fresh").rename(copy / SLOTS)
+    with pytest.raises(DamagedCacheError, match="sha256"):
+        text.examples.read(4, 8)
+
+
+def test_damage_is_named_with_shard_and_examples_of_the_set(copy):
+    path = copy / "text/targets/mix/v1-0000/weights/c/1/0/0"
+    data = bytearray(path.read_bytes())
+    data[0] ^= 255
+    path.write_bytes(data)
+    target = open_cache(copy).set("text").targets["mix"]
+    target.read(0, 14)
+    wanted = rf"{copy}: text/targets/mix/v1-0000/weights/c/1/0/0 \(shard 1, examples 14 to 17\)"
+    with pytest.raises(DamagedCacheError, match=wanted):
+        target.read(0, 20)
+
+
+def test_metadata_of_another_array_is_damage_even_with_its_hash(copy):
+    group = copy / "text/teachers/a/v0-0000"
+    shutil.copy(group / "tail/zarr.json", group / "entropy/zarr.json")
+    _fix_files_table(copy)
+    open_cache(copy).set("text").teachers["a"].read(0, 10)
+    shutil.copy(group / "ids/zarr.json", group / "logprobs/zarr.json")
+    _fix_files_table(copy)
+    with pytest.raises(DamagedCacheError, match=r"logprobs/zarr\.json.*does not describe the array"):
+        open_cache(copy).set("text").teachers["a"].read(0, 10)
+
+
+def _fix_files_table(cache):
+    """Make the files table fit whatever is there now, as a hostile writer would."""
+    from ckd_cache.fingerprint import hash_file
+    from ckd_cache.format.files import FileRow
+    from ckd_cache.format.workspace import CacheWriter
+
+    with CacheWriter.begin(cache) as writer:
+        rows = read_files(cache / writer.manifest.files.path).rows
+        actual = [
+            FileRow(r.path, r.part, r.shard, (cache / r.path).stat().st_size, hash_file(cache / r.path))
+            for r in rows
+        ]
+        writer.commit(writer.manifest, extra=actual)
+
+
+@pytest.mark.parametrize(
+    ("relative", "content"),
+    [
+        ("text/teachers/a/v0-0000/tail/zarr.json", b"[" * 50_000),
+        ("text/teachers/a/v0-0000/tail/zarr.json", b"null"),
+        (SEGMENTS, b"ARROW1\0\0" + b"\xff" * 500),
+        (SLOTS, b""),
+        ("text/segments/0000/documents-00000.arrow", b"ARROW1"),
+        (f"supports/{'%s'}/order.arrow", b"nonsense"),
+        (f"supports/{'%s'}/support.json", b"[1"),
+        (A_SHARD, b"\0" * 400),
+    ],
+)
+def test_hostile_bytes_with_the_right_hash_are_damage(copy, small, relative, content):
+    relative = relative.replace("%s", small.SUPPORT)
+    (copy / relative).write_bytes(content)
+    _fix_files_table(copy)
+    with pytest.raises(DamagedCacheError):
+        read_everything(copy)
+
+
+def test_swapped_segments_with_the_right_hash_are_damage(copy):
+    """Slots that point beyond their segment, as a hostile writer would make them."""
+    shutil.copy(copy / "text/slots/v1-0000/00000.arrow", copy / SLOTS)
+    shutil.copy(copy / "text/segments/0000/00002.arrow", copy / SEGMENTS)
+    _fix_files_table(copy)
+    with pytest.raises(DamagedCacheError, match=r"00001\.arrow"):
+        read_everything(copy)
+
+
+def test_links_that_lead_out_are_refused(copy, tmp_path):
+    outside = tmp_path / "outside"
+    shutil.copy(copy / SLOTS, outside)
+    (copy / SLOTS).unlink()
+    (copy / SLOTS).symlink_to(outside)
+    with pytest.raises(DamagedCacheError, match="leads out of the cache"):
+        read_everything(copy)
+
+
+def test_a_cache_reached_through_a_link_is_fine(copy, tmp_path):
+    (tmp_path / "link.ckd").symlink_to(copy)
+    read_everything(tmp_path / "link.ckd")
+
+
+def test_a_damaged_or_missing_files_table_is_named(copy):
+    path = copy / open_cache(copy).manifest.files.path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(DamagedCacheError, match=r"files-.*not those that were written"):
+        read_everything(copy)
+    path.unlink()
+    with pytest.raises(DamagedCacheError, match="open the cache again"):
+        read_everything(copy)
+
+
+@pytest.mark.parametrize("bad", ["../x", "/etc/passwd", "a/../../b", "a//b", "./a", "a\\b", ""])
+def test_files_tables_that_name_paths_outside_are_refused(tmp_path, bad, built):
+    from ckd_cache.format.files import FileRow, encode_files, files_name
+
+    data = encode_files([FileRow(bad, "p", 0, 1, "0" * 64), FileRow("x", "p", 0, 1, "0" * 64)])
+    path = tmp_path / files_name(data)
+    path.write_bytes(data)
+    with pytest.raises(DamagedCacheError, match="leads out of the cache"):
+        read_files(path)
+
+
+def test_tables_that_are_no_files_table_are_refused(tmp_path):
+    from ckd_cache.format.files import files_name
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": [1]}), sink)
+    for data in (b"", b"PAR1", sink.getvalue().to_pybytes()):
+        path = tmp_path / files_name(data)
+        path.write_bytes(data)
+        with pytest.raises(DamagedCacheError):
+            read_files(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_reading_needs_no_write_permission(copy):
+    for folder, _, names in os.walk(copy):
+        os.chmod(folder, 0o555)
+        for name in names:
+            os.chmod(f"{folder}/{name}", 0o444)
+    read_everything(copy)
+    assert np.isfinite(open_cache(copy).set("text").teachers["a"].read(0, 1).n_valid).all()
