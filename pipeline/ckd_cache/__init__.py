@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ckd_cache.errors import CkdCacheError
 
 if TYPE_CHECKING:
-    from ckd_cache.inspection.cache import Cache, Distributions, open
+    from ckd_cache.inspection.cache import Cache, Distributions, open  # noqa: A004
     from ckd_cache.types import Examples, TargetArrays, TeacherArrays
 
 __all__ = [

@@ -33,7 +33,7 @@ SPECIAL = {"cls": 0, "pad": 1, "sep": 2, "unk": 3, "mask": 4}
 TOLERANCE = 1e-4
 KEPT = Capture(k=24, temperatures=TEMPERATURES, max_nats=0.0, step=0.0)
 
-WIDE = {
+WIDE: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -76,7 +76,7 @@ FAMILIES: dict[str, tuple[int, Any]] = {
             vocab_size=2048,
             max_position_embeddings=64,
             local_attention=8,
-            global_attn_every_n_layers=2,
+            layer_types=["full_attention", "sliding_attention"],
             cls_token_id=0,
             sep_token_id=2,
             bos_token_id=0,
@@ -134,7 +134,7 @@ def live(folder: Path, examples: Examples, size: int) -> TeacherArrays:
             logits = model(input_ids=torch.from_numpy(examples.input_ids[row : row + 1, :length]))
         for slot in np.flatnonzero(examples.slot_mask[row]):
             at = logits.logits[0, examples.slot_positions[row, slot], :size].float()
-            put_live(arrays, (row, slot), at, int(examples.gold_ids[row, slot]))
+            put_live(arrays, (row, int(slot)), at, int(examples.gold_ids[row, slot]))
     return arrays
 
 
@@ -212,7 +212,8 @@ def test_cached_equals_live(family: tuple[str, Path, int]) -> None:
     teacher = load(folder, size)
     assert teacher.head == "slots", "the probe must pass for this family"
     assert teacher.attention == ("eager" if name == "deberta-v2" else "sdpa")
-    examples, done = examples_of(size), []
+    examples = examples_of(size)
+    done: list[int] = []
     cached = capture(teacher, examples, KEPT, 2 * SEGMENT_TOKENS, "text/a", on_batch=done.append)
     assert done == [2, 2, 2, 1]
     plain = live(folder, examples, size)

@@ -96,7 +96,9 @@ fractions = st.one_of(
     st.floats(0.01, 1.0), st.tuples(st.floats(0.0, 0.5), st.floats(0.5, 1.0)), st.just(0.15)
 )
 settings_of = st.builds(
-    lambda fraction, share, whole, seed: MaskSettings(fraction, *share, whole, seed),
+    lambda fraction, share, whole, seed: MaskSettings(
+        fraction, share[0], share[1], share[2], whole, seed
+    ),
     fractions,
     shares,
     st.booleans(),

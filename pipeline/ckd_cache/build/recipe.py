@@ -153,7 +153,9 @@ class Teacher(_Section):
     model: str
     revision: str | None = None
     dtype: Dtype = "float32"
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["sdpa", "eager"] | None = Field(
+        None, description="default: sdpa where the model has it, else eager"
+    )
     tokenizer: Literal["own", "corpus"] = Field(
         "own", description="corpus: the folder has no tokenizer, its ids are the corpus's"
     )

@@ -99,7 +99,7 @@ def pack_block(
         members = [
             (kept.number, tokens)
             for kept, tokens in zip(block, encoded, strict=True)
-            if kept.split == split and len(tokens)
+            if kept.split == split
         ]
         for run in [members] if pack else [[member] for member in members]:
             segments += _cut(run, split, template)

@@ -314,7 +314,7 @@ def _encoded(encoding: Any) -> Encoded:
     word_ids = (-1 if word is None else word for word in encoding.word_ids)
     words = np.fromiter(word_ids, dtype=np.int64, count=count)
     starts = np.ones(count, dtype=np.bool_)
-    starts[1:] = (words[1:] != words[:-1]) | (words[1:] < 0)
+    starts[1:] = words[1:] != words[:-1]
     flat = chain.from_iterable(encoding.offsets)
     offsets = np.fromiter(flat, dtype=np.int64, count=2 * count)
     return Encoded(ids, starts, offsets[0::2].copy(), offsets[1::2].copy())

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ckd_cache.errors import StorageError
 
-__all__ = ["make_folder", "replace_file", "storage_errors", "sync_folder", "write_file"]
+__all__ = [
+    "make_folder",
+    "replace_file",
+    "storage_errors",
+    "sync_folder",
+    "sync_folders",
+    "write_file",
+]
 
 _ADVICE = {
     errno.ENOSPC: "Free some space and run the same command again; finished shards are kept.",
@@ -64,6 +71,16 @@ def replace_file(staged: Path, final: Path) -> None:
     staged.replace(final)
 
 
+def sync_folders(paths: Iterable[Path]) -> None:
+    """Wait until the names in some folders are on the disk; those above others come first.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    for path in sorted(set(paths)):
+        sync_folder(path)
+
+
 def sync_folder(path: Path) -> None:
     """Wait until the names in a folder are on the disk.
 
@@ -77,14 +94,17 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, each of them durable.
+def make_folder(path: Path) -> set[Path]:
+    """Make a folder and those above it.
+
+    Returns:
+        The folders in which something was made; to be synced by the caller.
 
     Raises:
         OSError: the file system refused.
     """
     if path.is_dir():
-        return
-    make_folder(path.parent)
+        return set()
+    changed = make_folder(path.parent)
     path.mkdir(exist_ok=True)
-    sync_folder(path.parent)
+    return {*changed, path.parent}

@@ -20,6 +20,7 @@ from ckd_cache.format.durable import (
     replace_file,
     storage_errors,
     sync_folder,
+    sync_folders,
     write_file,
 )
 from ckd_cache.format.files import FileRow
@@ -153,11 +154,11 @@ def clear_unfinished(cache_path: Path) -> None:
 
 
 def _begin(path: Path, head: JsonObject) -> None:
-    make_folder(path.parent)
+    changed = make_folder(path.parent)
     fresh = path.with_suffix(UNFINISHED_SUFFIX)
     write_file(fresh, _encode(head))
     replace_file(fresh, path)
-    sync_folder(path.parent)
+    sync_folders({*changed, path.parent})
 
 
 def _encode(record: JsonObject) -> bytes:

@@ -20,6 +20,7 @@ from ckd_cache.format.durable import (
     replace_file,
     storage_errors,
     sync_folder,
+    sync_folders,
     write_file,
 )
 from ckd_cache.format.files import FileRow, FilesTable, files_name, merge_files, read_files
@@ -90,7 +91,7 @@ class CacheWriter:
             FormatVersionError: it was written by a newer format.
         """
         with storage_errors(path, "make"):
-            make_folder(path)
+            sync_folders(make_folder(path))
         with exclusive_lock(path):
             _refuse_strangers(path)
             writer = cls(path, checkpoint)
@@ -192,14 +193,14 @@ class CacheWriter:
                 make_folder(self._attempt)
                 write_file(staged[relative], data)
                 self._checkpoint(f"staged {relative}")
+        changed: set[Path] = set()
         for relative, target in targets.items():
             with storage_errors(target, "write"):
-                make_folder(target.parent)
+                changed |= {*make_folder(target.parent), target.parent}
                 replace_file(staged[relative], target)
                 self._checkpoint(f"renamed {relative}")
-        for folder in sorted({target.parent for target in targets.values()}):
-            with storage_errors(folder, "write"):
-                sync_folder(folder)
+        with storage_errors(self.path, "write"):
+            sync_folders(changed)
         self._checkpoint("placed")
 
     def _files(self) -> FilesTable | None:

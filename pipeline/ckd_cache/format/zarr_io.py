@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import zarr
 from zarr.buffer import cpu
-from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
 from ckd_cache.format.paths import array_shard_path
@@ -32,7 +31,7 @@ __all__ = [
 ]
 
 ZARR_JSON = "zarr.json"
-_WRITTEN_WHOLE = {"write_empty_chunks": True}
+_WRITTEN_WHOLE: Final[Any] = {"write_empty_chunks": True, "order": "C"}
 """Without it a chunk of zeros is not stored, and absence would mean two things."""
 
 
@@ -195,13 +194,17 @@ def _encode(spec: ArraySpec, layout: Layout, examples: int, shard: int, values: 
         )
         raise ValueError(message)
     metadata = _document(array_metadata(spec, layout, examples))
-    stored: dict[str, Buffer] = {ZARR_JSON: cpu.Buffer.from_bytes(metadata)}
+    stored: dict[str, Any] = {ZARR_JSON: cpu.Buffer.from_bytes(metadata)}
     # One assignment of the whole shard: the only way to write one that loses nothing.
     _open(MemoryStore(store_dict=stored))[start:stop] = values
     key = array_shard_path("", "", len(expected), shard).lstrip("/")
-    return stored[key].to_bytes()
+    encoded: bytes = stored[key].to_bytes()
+    return encoded
 
 
 def _open(store: LocalStore | MemoryStore) -> zarr.Array[Any]:
     mode = "r" if store.read_only else "r+"
-    return zarr.open_array(store=store, zarr_format=3, mode=mode, config=_WRITTEN_WHOLE)
+    # ``open_array`` takes a configuration only to ignore it.
+    array: zarr.Array[Any] = zarr.open_array(store=store, zarr_format=3, mode=mode)
+    configured: zarr.Array[Any] = array.with_config(_WRITTEN_WHOLE)
+    return configured

@@ -88,7 +88,8 @@ def _read_tokenizer(name: str, folder: Path, *, remote_code: bool) -> Any:
             return AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=remote_code
             )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:
+        # tokenizers raises Exception itself for a file that it cannot read.
         message = f"teacher {name}: the tokenizer in {folder} cannot be read: {error}"
         raise TeacherError(message) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import (
@@ -30,12 +32,11 @@ SENTENCES = [
     "A cache keeps the top-k of every distribution; a student reads it later.",
     "unaffable unbelievable unhappiness relatedness tokenization",
 ] * 5
-FAMILIES = ("bert", "roberta", "albert", "deberta", "modernbert")
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def _bert() -> object:
+def _bert() -> Any:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -60,17 +61,13 @@ def _byte_level(special: list[str], size: int = 330) -> Tokenizer:
     return tokenizer
 
 
-def _roberta() -> object:
-    import json
-
+def _roberta() -> Any:
     model = json.loads(_byte_level(ROBERTA).to_str())["model"]
-    merges = [tuple(merge) for merge in model["merges"]]
+    merges: Any = [tuple(merge) for merge in model["merges"]]
     return RobertaTokenizer(vocab=model["vocab"], merges=merges)
 
 
 def _unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
-    import json
-
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.train_from_iterator(
@@ -82,7 +79,7 @@ def _unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
     return [tuple(entry) for entry in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
-def _modernbert() -> object:
+def _modernbert() -> Any:
     tokenizer = _byte_level(BERT)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -100,7 +97,7 @@ def _modernbert() -> object:
     )
 
 
-def _bare() -> object:
+def _bare() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=_byte_level(["<eos>"]), eos_token="<eos>", unk_token="<eos>"
     )

@@ -175,7 +175,7 @@ def count_tokenised(monkeypatch, kind):
 
 def test_documents_are_listed_where_their_block_begins(bert, tmp_path, small_blocks):
     shards = cut([jsonl(tmp_path, some_texts(60))], bert, tmp_path, shard=3)
-    first_segment = {}
+    first_segment: dict[int, int] = {}
     for shard in shards:
         for row in shard.segments.spans:
             for span in row:

@@ -95,6 +95,13 @@ def test_undecodable_bytes_are_named_by_file_line_and_byte(tmp_path):
     assert "`on_error: skip`" in message
 
 
+def test_bytes_are_counted_right_where_a_character_straddles_two_readings(tmp_path):
+    data = b"x" * (2**20 - 1) + "é".encode() + b"\n\xff"
+    write(tmp_path / "a.txt", data)
+    with pytest.raises(CorpusError, match=f"line 2: byte 0xff at offset {len(data) - 1} of"):
+        read(text_source(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("kind", "kept"),
     [("line", ["one", "three", "four"]), ("blank-line", ["one", "four"]), ("file", [])],
@@ -268,7 +275,7 @@ def test_parquet_columns_of_strings(tmp_path, kind):
 
 def test_parquet_columns_are_checked(tmp_path):
     pq.write_table(pa.table({"title": ["a"], "n": [1]}), tmp_path / "n.parquet")
-    with pytest.raises(CorpusError, match="columns called 'text'.*there are 'title', 'n'"):
+    with pytest.raises(CorpusError, match=r"columns called 'text'.*there are 'title', 'n'"):
         read(parquet_source(tmp_path))
     with pytest.raises(CorpusError, match="column 'n' is of type int64, expected strings"):
         read(parquet_source(tmp_path, column="n"))

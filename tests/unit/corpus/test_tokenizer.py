@@ -124,6 +124,7 @@ def test_saved_files_load_again(family, tokenizer_root, tmp_path):
     files = tokenizer.save()
     write(tmp_path / "copy", files)
     assert not [name for name, data in files.items() if str(tokenizer_root).encode() in data]
+    assert not {"is_local", "local_files_only"} & set(json.loads(files["tokenizer_config.json"]))
     again = load_tokenizer("copy", tmp_path)
     assert again.save() == files
     for name in ("behaviour", "tokens", "special", "prefix", "suffix", "size", "has_words"):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 SCRIPT = Path(__file__).with_name("small_cache.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_fsync() -> Iterator[None]:
+    """Nothing these tests can see depends on fsync but ``test_durable.py``, and it is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +45,11 @@ def built(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(built: Path, tmp_path: Path) -> Path:
     """A copy of the complete cache, to be changed."""
     return Path(shutil.copytree(built, tmp_path / "copy.ckd"))
+
+
+@pytest.fixture(scope="session")
+def lean(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete cache with one view, one teacher and no target; not to be changed."""
+    path = tmp_path_factory.mktemp("built") / "lean.ckd"
+    small.build(path, lean=True)
+    return path

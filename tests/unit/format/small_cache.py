@@ -1,6 +1,6 @@
 """A small cache, the same bytes every time: two views, a compact and an exact teacher, a target.
 
-As a script, ``small_cache.py PATH STEP`` builds it and kills itself at the durable step STEP.
+As a script, ``small_cache.py PATH STEP`` builds a lean one and kills itself at the durable step STEP.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +52,9 @@ def segment_rows() -> arrow_io.SegmentRows:
     rng = np.random.default_rng(1)
     ids = [rng.integers(5, SUPPORT_SIZE, rng.integers(5, TOKENS + 1)) for _ in range(SEGMENTS)]
     words = [rng.random(row.size) < 0.7 for row in ids]
-    spans = [[arrow_io.Span(n % 7, 1, row.size - 1, 10 * n, 10 * n + 9)] for n, row in enumerate(ids)]
+    spans = [
+        [arrow_io.Span(n % 7, 1, row.size - 1, 10 * n, 10 * n + 9)] for n, row in enumerate(ids)
+    ]
     return arrow_io.SegmentRows(ids, words, spans, np.arange(SEGMENTS, dtype=np.uint8) % 3)
 
 
@@ -93,26 +95,36 @@ def target_arrays(view: int) -> TargetArrays:
     logprobs = np.pad(a.logprobs, ((0, 0), (0, 0), (0, 1)), constant_values=-np.inf)
     weights = np.where(used[..., None], np.array([0.25, 0.75]), np.nan)
     uncertain = np.where(used, 0.0123456, np.nan)
-    return TargetArrays(ids, logprobs, a.n_valid, a.tail[..., 0], weights, uncertain, a.gold_logprob)
+    return TargetArrays(
+        ids, logprobs, a.n_valid, a.tail[..., 0], weights, uncertain, a.gold_logprob
+    )
 
 
 def part_of(record: TeacherArrays | TargetArrays, start: int, stop: int) -> dict[str, Array]:
     return {name: record[name][start:stop] for name in record.keys()}  # noqa: SIM118
 
 
-def build(path: Path, checkpoint: Callable[[str], None] = lambda _: None) -> None:
-    """Build the cache, or what is missing of it, in four commits."""
+def build(
+    path: Path, checkpoint: Callable[[str], None] = lambda _: None, *, lean: bool = False
+) -> None:
+    """Build the cache, or what is missing of it, in a few commits.
+
+    ``lean`` leaves out the second view, teacher b and the target.
+    """
+    views = (0,) if lean else (0, 1)
     with CacheWriter.begin(path, checkpoint) as writer:
         if writer.manifest is None:
             _commit_segments(writer)
-        for view in (0, 1):
+        for view in views:
             if len(writer.manifest.sets["text"].parts) == view:
                 _commit_slots(writer, view)
         if not writer.manifest.complete:
-            _commit_arrays(writer)
+            _commit_arrays(writer, views, {"a"} if lean else {"a", "b"})
 
 
-def _fill(writer: CacheWriter, key: str, shards: Callable[[int], ShardFiles], first: int) -> Journal:
+def _fill(
+    writer: CacheWriter, key: str, shards: Callable[[int], ShardFiles], first: int
+) -> Journal:
     journal = writer.journal(key, {"key": key, "fraction": 0.15}, {"threads": 1})
     finished = {line.shard for line in journal.lines}
     for shard in range(first, shard_count(SEGMENTS, LAYOUT)):
@@ -209,13 +221,15 @@ def _slots_shard(view: int, shard: int) -> ShardFiles:
         rows.positions[start:stop], rows.inputs[start:stop], rows.gold[start:stop]
     )
     data = arrow_io.encode_slots(cut, LAYOUT)
-    return ShardFiles(shard, {paths.slots_path("text", paths.part_name(view, FIRST), shard): data}, {})
+    return ShardFiles(
+        shard, {paths.slots_path("text", paths.part_name(view, FIRST), shard): data}, {}
+    )
 
 
-def _commit_arrays(writer: CacheWriter) -> None:
-    journals = list(_array_journals(writer))
+def _commit_arrays(writer: CacheWriter, views: Sequence[int], names: set[str]) -> None:
+    journals = list(_array_journals(writer, views, names))
     by_key = {journal.key: journal for journal in journals}
-    parts = [paths.part_name(view, FIRST) for view in (0, 1)]
+    parts = [paths.part_name(view, FIRST) for view in views]
     teachers = {
         name: manifest.TeacherRecord(
             model=f"models/{name}",
@@ -227,6 +241,7 @@ def _commit_arrays(writer: CacheWriter) -> None:
             parts={p: _filled(by_key[paths.teacher_part("text", name, p)]) for p in parts},
         )
         for name, capture in CAPTURES.items()
+        if name in names
     }
     target = manifest.TargetRecord(
         weighting="gold",
@@ -238,10 +253,14 @@ def _commit_arrays(writer: CacheWriter) -> None:
         teachers=["a", "b"],
         missing="bucket",
         identity={},
-        parts={p: _filled(by_key[paths.target_part("text", "mix", p)]) for p in parts},
+        parts={
+            p: _filled(by_key[key])
+            for p in parts
+            if (key := paths.target_part("text", "mix", p)) in by_key
+        },
     )
     text = writer.manifest.sets["text"].model_copy(
-        update={"teachers": teachers, "targets": {"mix": target}}
+        update={"teachers": teachers, "targets": {"mix": target} if len(names) > 1 else {}}
     )
     update = {"sets": {"text": text}, "complete": True}
     writer.commit(writer.manifest.model_copy(update=update), journals)
@@ -254,16 +273,21 @@ def _filled(journal: Journal) -> manifest.FilledPart:
     )
 
 
-def _array_journals(writer: CacheWriter) -> Iterator[Journal]:
-    for view in (0, 1):
+def _array_journals(
+    writer: CacheWriter, views: Sequence[int], names: set[str]
+) -> Iterator[Journal]:
+    for view in views:
         part = paths.part_name(view, FIRST)
-        for name, capture in CAPTURES.items():
+        for name in sorted(names):
+            capture = CAPTURES[name]
             specs = teacher_specs(capture, SUPPORT_SIZE)
             arrays = encode_teacher(teacher_arrays(name, view), capture, ORDER)
             shards = partial(
                 _array_shard, paths.teacher_part("text", name, part), specs, arrays, capture
             )
             yield _fill(writer, paths.teacher_part("text", name, part), shards, WHOLE_PART)
+        if len(names) == 1:
+            continue
         arrays = encode_target(target_arrays(view), TARGET, ORDER)
         group = paths.target_part("text", "mix", part)
         shards = partial(_array_shard, group, target_specs(TARGET, SUPPORT_SIZE, 2), arrays, None)
@@ -278,7 +302,9 @@ def _array_shard(
     start, stop = shard_range(shard, SEGMENTS, LAYOUT)
     cut = {name: values[start:stop] for name, values in arrays.items()}
     stats = {} if capture is None else teacher_stats(decode_teacher(cut, capture, ORDER))
-    return ShardFiles(shard, zarr_io.encode_shard(group, specs, LAYOUT, SEGMENTS, shard, cut), stats)
+    return ShardFiles(
+        shard, zarr_io.encode_shard(group, specs, LAYOUT, SEGMENTS, shard, cut), stats
+    )
 
 
 def kill_at(step: int) -> Callable[[str], None]:
@@ -295,4 +321,4 @@ def kill_at(step: int) -> Callable[[str], None]:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), kill_at(int(sys.argv[2])))
+    build(Path(sys.argv[1]), kill_at(int(sys.argv[2])), lean=True)

@@ -122,8 +122,12 @@ def test_examples_are_segments_with_their_slots(text, small, start, stop):
 def test_segments_come_back(text, small):
     read, written = text.examples.segments(8, 12), small.segment_rows()
     order = [8, 9, 0, 1]
-    assert [row.tolist() for row in read.input_ids] == [written.input_ids[n].tolist() for n in order]
-    assert [r.tolist() for r in read.word_starts] == [written.word_starts[n].tolist() for n in order]
+    assert [row.tolist() for row in read.input_ids] == [
+        written.input_ids[n].tolist() for n in order
+    ]
+    assert [r.tolist() for r in read.word_starts] == [
+        written.word_starts[n].tolist() for n in order
+    ]
     assert read.spans == [written.spans[n] for n in order]
     assert read.splits.tolist() == [2, 0, 0, 1]
 

@@ -64,7 +64,7 @@ def test_building_a_finished_cache_changes_nothing(copy, small):
 
 def steps_of(small, path):
     names = []
-    small.build(path, names.append)
+    small.build(path, names.append, lean=True)
     return names
 
 
@@ -82,26 +82,28 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(Path(ckd_cache.__file__).parents[1])}
 
 
-def test_a_build_that_stops_at_any_step_ends_in_the_same_bytes(built, small, tmp_path):
+def test_a_build_that_stops_at_any_step_ends_in_the_same_bytes(lean, small, tmp_path):
     """Stops by an exception; the step after, another build goes on, also stopped, and so on."""
     names = steps_of(small, tmp_path / "whole")
     kinds = {name.split()[0] for name in names}
     assert kinds == {"journal", "staged", "renamed", "placed", "recorded", "pruned", "removed"}
-    wanted = contents(built)
+    wanted = contents(lean)
     for step in interesting(names):
         path = tmp_path / f"stop-{step}"
         with pytest.raises(KeyboardInterrupt):
-            small.build(path, stop_at(step))
-        small.build(path)
+            small.build(path, stop_at(step), lean=True)
+        small.build(path, lean=True)
         assert contents(path) == wanted, names[step]
-        assert folders(path) == folders(built), names[step]
+        assert folders(path) == folders(lean), names[step]
 
 
 def interesting(names):
     """The first and the last step of each kind around each commit, and some of the rest."""
     first = {name.split()[0]: index for index, name in reversed(list(enumerate(names)))}
     last = {name.split()[0]: index for index, name in enumerate(names)}
-    commits = [i + d for i, name in enumerate(names) if "ckd.json" in name for d in (-2, -1, 0, 1, 2)]
+    commits = [
+        i + d for i, name in enumerate(names) if "ckd.json" in name for d in (-2, -1, 0, 1, 2)
+    ]
     return sorted({*first.values(), *last.values(), *commits, *range(0, len(names), 41)})
 
 
@@ -117,24 +119,24 @@ def stop_at(step):
     return checkpoint
 
 
-def test_killed_builds_end_in_the_same_bytes(built, small, tmp_path):
+def test_killed_builds_end_in_the_same_bytes(lean, small, tmp_path):
     """One cache, killed again and again, each time somewhat further on."""
     names = steps_of(small, tmp_path / "whole")
     for step in (0, 1, 3, 5, names.index("staged ckd.json"), names.index("renamed ckd.json") + 3):
         kill(tmp_path / "killed", step)
-    small.build(tmp_path / "killed")
-    assert contents(tmp_path / "killed") == contents(built)
-    assert folders(tmp_path / "killed") == folders(built)
+    small.build(tmp_path / "killed", lean=True)
+    assert contents(tmp_path / "killed") == contents(lean)
+    assert folders(tmp_path / "killed") == folders(lean)
 
 
 @pytest.mark.full
-def test_a_build_killed_at_any_step_ends_in_the_same_bytes(built, small, tmp_path):
+def test_a_build_killed_at_any_step_ends_in_the_same_bytes(lean, small, tmp_path):
     for step in range(len(steps_of(small, tmp_path / "whole"))):
         path = tmp_path / f"killed-{step}"
         kill(path, step)
-        small.build(path)
-        assert contents(path) == contents(built), step
-        assert folders(path) == folders(built), step
+        small.build(path, lean=True)
+        assert contents(path) == contents(lean), step
+        assert folders(path) == folders(lean), step
 
 
 def test_an_earlier_generation_stays_whole_until_the_next_commit(copy):
@@ -294,7 +296,7 @@ def test_shards_whose_files_are_gone_are_due_again(tmp_path):
 # --- the disk refuses -----------------------------------------------------------------------------
 
 
-def test_a_disk_that_refuses_is_a_storage_error_that_leaves_a_usable_cache(small, built, tmp_path):
+def test_a_disk_that_refuses_is_a_storage_error_that_leaves_a_usable_cache(small, lean, tmp_path):
     """A limit on the size of files stands for a full disk: both fail in the middle of a write."""
     code = f"""
         import importlib.util, resource, sys
@@ -306,7 +308,7 @@ def test_a_disk_that_refuses_is_a_storage_error_that_leaves_a_usable_cache(small
         from ckd_cache.errors import StorageError
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
         try:
-            small.build(Path({str(tmp_path / "full")!r}))
+            small.build(Path({str(tmp_path / "full")!r}), lean=True)
         except StorageError as error:
             sys.exit(str(error))
     """
@@ -317,8 +319,8 @@ def test_a_disk_that_refuses_is_a_storage_error_that_leaves_a_usable_cache(small
     assert message.startswith(str(tmp_path / "full"))
     assert "File too large" in message
     assert "ulimit -f" in message
-    small.build(tmp_path / "full")
-    assert contents(tmp_path / "full") == contents(built)
+    small.build(tmp_path / "full", lean=True)
+    assert contents(tmp_path / "full") == contents(lean)
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,12 @@ def views(cache: ckd_cache.Cache) -> list[Any]:
 def test_lazy_arrays_equal_the_read_ones_in_values_dtypes_and_shapes(tiny: Any) -> None:
     for distributions in views(ckd_cache.open(tiny.path)):
         read, delayed = distributions.read(0, 14), distributions.dask()
-        for name in array_names(type(read)):
-            array = getattr(delayed, name)
+        names = array_names(type(read))
+        arrays = [getattr(delayed, name) for name in names]
+        for name, array, values in zip(names, arrays, dask.base.compute(*arrays), strict=True):
             assert isinstance(array, da.Array)
-            assert array.dtype == read[name].dtype
+            assert array.dtype == values.dtype == read[name].dtype
             assert array.shape == read[name].shape
-            values = array.compute()
-            assert values.dtype == read[name].dtype
             np.testing.assert_array_equal(values, read[name])
 
 

@@ -124,7 +124,8 @@ def test_hook_is_removed_also_after_a_failure() -> None:
 
 
 def test_nested_calls_on_one_model() -> None:
-    model, inner = bert(), []
+    model = bert()
+    inner: list[Tensor] = []
     expected = plain_slot_logits(model, batch(), ROWS, POSITIONS)
 
     def call_again(*_: Any) -> None:

@@ -14,7 +14,7 @@ from ckd_cache.errors import TeacherError
 from ckd_cache.format.spec import Capture
 from ckd_cache.numerics.topk import reference_distributions
 from ckd_cache.teachers.capture import capture
-from ckd_cache.teachers.load import LoadedTeacher
+from ckd_cache.teachers.load import Head, LoadedTeacher
 from ckd_cache.types import Examples, array_names
 
 KEPT = Capture(k=8, temperatures=(1.0, 2.0), max_nats=0.0, step=0.0)
@@ -57,7 +57,8 @@ def shapes(teacher: LoadedTeacher) -> list[tuple[int, int]]:
 def test_batches_by_tokens_each_padded_to_its_own_longest_row(
     teacher: LoadedTeacher, shapes: list[tuple[int, int]]
 ) -> None:
-    examples, done = examples_of([3, 9, 20, 5, 6, 7, 4], [1, 2, 4, 2, 0, 0, 1]), []
+    examples = examples_of([3, 9, 20, 5, 6, 7, 4], [1, 2, 4, 2, 0, 0, 1])
+    done: list[int] = []
     capture(teacher, examples, KEPT, 40, "x", on_batch=done.append)
     # Rows 4 and 5 have no slots: their batch is passed over, and still reported.
     assert shapes == [(2, 9), (2, 20), (1, 4)]
@@ -72,7 +73,7 @@ def test_a_row_longer_than_the_budget_runs_alone(
 
 
 @pytest.mark.parametrize("head", ["slots", "plain"])
-def test_arrays_are_padded_and_typed(teacher: LoadedTeacher, head: str) -> None:
+def test_arrays_are_padded_and_typed(teacher: LoadedTeacher, head: Head) -> None:
     plain = LoadedTeacher("prose", teacher.model, teacher.device, "float32", "sdpa", head, 400)
     examples = examples_of([9, 5, 12], [4, 0, 2])
     arrays = capture(plain, examples, KEPT, 100, "x")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -130,7 +132,7 @@ def test_tiles_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     sizes = []
     real = device_topk._of_tile
 
-    def watched(x: torch.Tensor, *rest: object) -> object:
+    def watched(x: torch.Tensor, *rest: Any) -> Any:
         sizes.append(x.shape[0])
         return real(x, *rest)
 

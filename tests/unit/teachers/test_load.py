@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from ckd_cache.teachers.structure import position_limit
 from ckd_cache.teachers.tokens import ExpectedSupport
 
 Folders = Callable[..., Path]
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": 400,
     "hidden_size": 32,
     "num_hidden_layers": 1,
@@ -73,7 +74,7 @@ def saved(model: nn.Module, tokenizer: Path, folder: Path) -> Path:
     return folder
 
 
-def altered(folder: Path, copy: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+def altered(folder: Path, copy: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
     """A copy of a model's folder with other weights."""
     shutil.copytree(folder, copy)
     weights = load_file(folder / "model.safetensors")
@@ -99,7 +100,7 @@ def test_a_teacher_is_what_the_recipe_says(
 def test_half_precision_files_do_not_make_a_half_precision_teacher(
     tiny_tokenizer_folder: Path, support: ExpectedSupport, tmp_path: Path
 ) -> None:
-    model = BertForMaskedLM(BertConfig(**TINY)).to(torch.bfloat16)
+    model = BertForMaskedLM(BertConfig(**TINY)).bfloat16()
     folder = saved(model, tiny_tokenizer_folder, tmp_path)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     teacher = load(folder, support)
@@ -132,12 +133,12 @@ def test_a_failed_probe_is_said_and_the_teacher_runs_plainly(
 ) -> None:
     forward = BertForMaskedLM.forward
 
+    @wraps(forward)
     def centred(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = forward(self, *args, **kwargs)
         output.logits = output.logits - output.logits.mean(dim=1, keepdim=True)
         return output
 
-    centred.__wrapped__ = forward
     monkeypatch.setattr(BertForMaskedLM, "forward", centred)
     with caplog.at_level(logging.WARNING):
         teacher = load(tiny_teacher_folder(0), support)
@@ -338,6 +339,16 @@ def test_a_folder_without_a_tokenizer(
     with pytest.raises(TeacherError, match="tokenizer: corpus"):
         load(folder, support)
     assert load(folder, support, corpus_ids=True).support_size == support.size
+
+
+def test_an_unreadable_tokenizer(
+    tiny_teacher_folder: Folders, support: ExpectedSupport, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    shutil.copytree(tiny_teacher_folder(0), folder)
+    (folder / "tokenizer.json").write_text('{"version": "1.0"')
+    with pytest.raises(TeacherError, match=r"tokenizer in .* cannot be read"):
+        load(folder, support)
 
 
 def test_vouching_for_ids_does_not_switch_the_check_off(

@@ -1,0 +1,131 @@
+"""Recipes: defaults, overrides, and every problem named at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ckd_cache.build.recipe import read_recipe
+from ckd_cache.errors import RecipeError
+
+SMALL = """
+corpus:
+  sources:
+    - {kind: text, paths: ["*.txt"]}
+teachers:
+  - {name: a, model: models/a}
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(written(tmp_path, text), overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_documentation(tmp_path):
+    recipe = read_recipe(written(tmp_path, SMALL))
+    text = recipe.each_set()["text"]
+    assert (text.corpus.segment_tokens, text.corpus.pack) == (128, True)
+    assert (text.objective.mask_fraction, text.objective.views) == (0.15, 1)
+    assert text.objective.corruption.model_dump() == {"mask": 0.8, "random": 0.1, "keep": 0.1}
+    assert recipe.capture.model_dump() == {
+        "top_k": 32,
+        "temperatures": (1.0,),
+        "max_nats": 1e-4,
+    }
+    assert [(t.name, t.weighting) for t in recipe.targets] == [
+        ("gold", "gold"),
+        ("uniform", "uniform"),
+    ]
+    assert recipe.tokenizer_of(text) == "models/a"
+
+
+def test_overrides_replace_values(tmp_path):
+    recipe = read_recipe(
+        written(tmp_path, SMALL),
+        ["capture.top_k=64", "runtime.device=cuda", "objective.mask_fraction=[0.1, 0.3]"],
+    )
+    assert recipe.capture.top_k == 64
+    assert recipe.runtime.device == "cuda"
+    assert recipe.each_set()["text"].objective.mask_fraction == (0.1, 0.3)
+
+
+def test_runtime_is_no_part_of_the_identity(tmp_path):
+    path = written(tmp_path, SMALL)
+    changed = read_recipe(path, ["runtime.device=cuda", "runtime.batch_tokens=1"])
+    assert read_recipe(path).identity() == changed.identity()
+    assert "runtime" not in changed.identity()
+
+
+def test_all_problems_are_named_at_once_with_their_paths(tmp_path):
+    text = """
+corpus:
+  sources:
+    - {kind: text, path: ["*.txt"]}
+  segment_tokns: 64
+teachers:
+  - {name: a, model: m, dtype: float23}
+capture: {top_k: 0}
+shard: {slots: 5}
+"""
+    message = problems(tmp_path, text)
+    for expected in (
+        "corpus.sources[0].paths",
+        "corpus.segment_tokns",
+        "'segment_tokens'",
+        "teachers[0].dtype",
+        "capture.top_k",
+        "'shards'",
+    ):
+        assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("objective.mask_fraction=0", "mask_fraction"),
+        ("objective.mask_fraction=[0.5, 0.1]", "mask_fraction"),
+        ("objective.corruption.mask=0.9", "expected 1"),
+        ("splits.test=0.99", "nothing is left to train on"),
+        ("capture.temperatures=[2.0]", "1.0 among them"),
+        ("capture.max_nats=1e-15", "expected 0"),
+        ("runtime.workers=4", "one worker"),
+        ("targets=[{name: t, temperature: 2.0}]", "temperature 2 is not captured"),
+        ("targets=[{name: t, teachers: [z]}]", "no teacher called z"),
+        ("targets=[{name: t}, {name: t}]", "found more than once: t"),
+        ("teachers.0.name=../../etc", "teachers[0].name"),
+        ("corpus.sources.0.kind=txt", "'text'"),
+        ("capture.topk=3", "'top_k'"),
+    ],
+)
+def test_values_that_cannot_be_used(tmp_path, override, said):
+    assert said in problems(tmp_path, SMALL, override)
+
+
+def test_a_recipe_has_a_corpus_or_sets(tmp_path):
+    both = SMALL + "sets: {other: {corpus: {sources: [{kind: docstrings}]}}}\n"
+    assert "either `corpus`" in problems(tmp_path, both)
+    several = """
+sets:
+  one: {corpus: {sources: [{kind: docstrings}]}}
+  two: {corpus: {sources: [{kind: docstrings}]}, objective: {views: 2}}
+teachers: [{name: a, model: m}]
+"""
+    recipe = read_recipe(written(tmp_path, several))
+    assert list(recipe.each_set()) == ["one", "two"]
+
+
+def test_the_recipes_that_ship_are_valid(repository_root):
+    recipe = read_recipe(repository_root / "workflows" / "quickstart.yaml")
+    root = repository_root / "workflows"
+    for teacher in recipe.teachers:
+        assert (root / teacher.model / "model.safetensors").is_file()
