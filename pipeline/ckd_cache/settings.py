@@ -220,7 +220,8 @@ def _key_name(key: yaml.Node, steps: Steps, where: str) -> str:
 
 def _yaml_reason(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
+    said = [getattr(error, name, None) for name in ("context", "problem")]
+    problem = ", ".join(part for part in said if part) or str(error)
     if mark is None:
         return f": {problem}."
     lines = text.splitlines()

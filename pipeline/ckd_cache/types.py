@@ -73,7 +73,8 @@ class TeacherArrays:
     Attributes:
         ids: (B, M, k) int32, token ids by rank (probability descending, ties by id ascending).
         logprobs: (B, M, k) float32, natural logs of probabilities at temperature 1.
-        n_valid: (B, M) int32, number of entries of non-zero probability among the k; 0 at unused slots.
+        n_valid: (B, M) int32, number of entries of non-zero probability among the k; 0 at unused
+            slots.
         tail: (B, M, T) float32, log of the mass outside the top-k at each temperature.
         logsumexp: (B, M, T) float32, log-sum-exp of logits / temperature over the support.
         entropy: (B, M, T) float32, nats, over the whole support.
@@ -155,6 +156,3 @@ def iter_ranges(total: int, step: int) -> Iterator[tuple[int, int]]:
     """Consecutive half-open ranges of at most ``step`` that cover 0 … ``total``."""
     for start in range(0, total, step):
         yield start, min(start + step, total)
-
-
-

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ckd_cache import __version__
 from ckd_cache.errors import CkdCacheError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ Examples:
   ckd-student train workflows/student.yaml --cache runs/quick.ckd --target gold -o runs/student
   ckd-student evaluate runs/student --task mlm --cache runs/quick.ckd""",
 )
-@click.version_option(package_name="ckd-cache", prog_name="ckd-student")
+@click.version_option(__version__, prog_name="ckd-student")
 def cli() -> None:
     """Train students from a cache, and measure them. No teacher is ever loaded.
 

@@ -48,10 +48,8 @@ def cell_forward_kl(
         Gradient on cells: Hinton et al. (2015) generalised by pushing both distributions forward
         to the cells; docs/concepts.md defines target and tail.
     """
-    result: Tensor = _CellForwardKl.apply(  # type: ignore[no-untyped-call]
-        student_logits, ids.long(), logprobs, n_valid, tail, temperature
-    )
-    return result
+    kl, _ = _at_cells(student_logits, (ids, logprobs, n_valid, tail), temperature, None)
+    return kl
 
 
 def hard_cross_entropy(student_logits: Tensor, gold: Tensor) -> Tensor:
@@ -93,21 +91,39 @@ def slot_loss_sum(
     Returns:
         A scalar, 0 if there is no slot.
     """
-    losses = [student_logits.new_zeros((), dtype=_wide(student_logits).dtype)]
-    if target is not None and distill > 0.0:
-        kl = cell_forward_kl(student_logits, *target, temperature)
-        losses.append(distill * temperature**2 * kl.sum())
-    if hard > 0.0:
-        losses.append(hard * hard_cross_entropy(student_logits, gold).sum())
-    return torch.stack(losses).sum()
+    if target is None or distill == 0.0:
+        return hard * hard_cross_entropy(student_logits, gold).sum()
+    # At temperature 1 both losses share one log-sum-exp, forward and backward.
+    shared = gold if temperature == 1.0 and hard > 0.0 else None
+    kl, cross_entropy = _at_cells(student_logits, target, temperature, shared)
+    loss = distill * temperature**2 * kl.sum()
+    if hard == 0.0:
+        return loss
+    if shared is None:
+        cross_entropy = hard_cross_entropy(student_logits, gold)
+    return loss + hard * cross_entropy.sum()
 
 
 def _wide(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-class _CellForwardKl(torch.autograd.Function):
-    """`cell_forward_kl` with the gradient of its docstring."""
+def _at_cells(
+    student_logits: Tensor,
+    target: tuple[Tensor, Tensor, Tensor, Tensor],
+    temperature: float,
+    gold: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """KL on cells, and cross-entropy with gold at the same temperature (0 without gold)."""
+    ids, logprobs, n_valid, tail = target
+    result: tuple[Tensor, Tensor] = _AtCells.apply(  # type: ignore[no-untyped-call]
+        student_logits, ids.long(), logprobs, n_valid, tail, temperature, gold
+    )
+    return result
+
+
+class _AtCells(torch.autograd.Function):
+    """`_at_cells` with the gradient that `cell_forward_kl` states."""
 
     @staticmethod
     def forward(
@@ -118,39 +134,59 @@ class _CellForwardKl(torch.autograd.Function):
         n_valid: Tensor,
         tail: Tensor,
         temperature: float,
-    ) -> Tensor:
-        scaled = _wide(student_logits) / temperature
+        gold: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        scaled = _scaled(student_logits, temperature)
         valid = torch.arange(ids.shape[1], device=ids.device) < n_valid[:, None]
         # The entry of rank 0 is always there: naming it again changes no set of kept ids.
         kept_ids = torch.where(valid, ids, ids[:, :1])
         kept = scaled.gather(1, kept_ids)
         log_p = torch.where(valid, logprobs.to(scaled.dtype), -torch.inf)
         log_p_tail = tail.to(scaled.dtype)
-        outside = scaled.scatter(1, kept_ids, -torch.inf).logsumexp(dim=1)
+        outside = _logsumexp_of_own(scaled.scatter(1, kept_ids, -torch.inf))
         inside = torch.where(valid, kept, -torch.inf).logsumexp(dim=1)
         norm = torch.logaddexp(inside, outside)
         log_q_tail = outside - norm
-        terms = _relative(log_p, kept - norm[:, None]).sum(dim=1)
-        ctx.save_for_backward(student_logits, kept_ids, valid, log_p, log_p_tail, norm, log_q_tail)
+        kl = _relative(log_p, kept - norm[:, None]).sum(dim=1)
+        kl += _relative(log_p_tail, log_q_tail)
+        at_gold = norm if gold is None else scaled.gather(1, gold[:, None])[:, 0]
+        ctx.save_for_backward(
+            student_logits, kept_ids, valid, log_p, log_p_tail, norm, log_q_tail, gold
+        )
         ctx.temperature = temperature
-        return terms + _relative(log_p_tail, log_q_tail)
+        return kl, norm - at_gold
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        logits, kept_ids, valid, log_p, log_p_tail, norm, log_q_tail = ctx.saved_tensors
+        logits, kept_ids, valid, log_p, log_p_tail, norm, log_q_tail, gold = ctx.saved_tensors
+        of_kl, of_ce = (grad[:, None] / ctx.temperature for grad in grads)
         p = log_p.exp()
         mass = (p.sum(dim=1) + log_p_tail.exp())[:, None]
         # Where the target has no tail this is 0, whatever the student has there.
         tail_ratio = (log_p_tail - log_q_tail).nan_to_num(nan=-torch.inf).clamp(max=_LARGEST).exp()
-        gradient = (_wide(logits) / ctx.temperature).sub_(norm[:, None]).exp_()
-        at_kept = mass * gradient.gather(1, kept_ids) - p
-        gradient *= mass - tail_ratio[:, None]
+        of_all = of_kl * mass if gold is None else of_kl * mass + of_ce
+        gradient = (_scaled(logits, ctx.temperature) - norm[:, None]).exp_()
+        at_kept = of_all * gradient.gather(1, kept_ids) - of_kl * p
+        gradient *= of_all - of_kl * tail_ratio[:, None]
         # Written over, not added: next to a large ratio the difference would lose its digits.
         # Entries that stand in for absent ones name rank 0 again and must write what it writes.
         gradient.scatter_(1, kept_ids, torch.where(valid, at_kept, at_kept[:, :1]))
-        gradient *= (grads[0] / ctx.temperature)[:, None]
-        return gradient.to(logits.dtype), None, None, None, None, None
+        if gold is not None:
+            gradient.scatter_add_(1, gold[:, None], -of_ce)
+        return gradient.to(logits.dtype), None, None, None, None, None, None
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    wide = _wide(logits)
+    return wide if temperature == 1.0 else wide / temperature
+
+
+def _logsumexp_of_own(values: Tensor) -> Tensor:
+    """Log-sum-exp over dim 1, overwriting ``values``; -inf where nothing is above -inf."""
+    largest = values.amax(dim=1, keepdim=True)
+    largest = torch.where(largest == -torch.inf, 0.0, largest)
+    return values.sub_(largest).exp_().sum(dim=1).log_().add_(largest[:, 0])
 
 
 def _relative(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
+import ckd_cache
 from ckd_cache.errors import StudentError
 from ckd_cache.format.paths import support_part
 from ckd_cache.format.reader import SetReader
@@ -184,7 +185,11 @@ def _result(trained: Trained, request: TrainRequest, recipe: StudentRecipe) -> J
         "held_out": {"split": trained.split, **trained.held_out.to_json()},
         "cache_digest": manifest["digest"],
         "recipe": recipe.model_dump(),
-        "versions": {name: version(name) for name in ("ckd-cache", "torch", "transformers")},
+        "versions": {
+            "ckd-cache": ckd_cache.__version__,
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        },
     }
 
 

@@ -26,7 +26,7 @@ TEACHERS = Path(__file__).parents[2] / "workflows" / "quickstart" / "teachers"
 
 def write_corpus(path: Path, documents: int) -> None:
     """Write distinct documents as JSON Lines: docstrings, with a number where they repeat."""
-    source = DocstringsSource(name="docstrings", genre="technical", root=path.parent)
+    source = DocstringsSource(name="docstrings", genre="technical")
     texts = [document.text for document in read_documents(source, ReadReport())]
     with path.open("w", encoding="utf-8") as file:
         for number in range(documents):

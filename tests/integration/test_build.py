@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
+from tests.integration import builds
 
 import ckd_cache
 from ckd_cache.build.merging import merge_cache
@@ -23,7 +25,6 @@ from ckd_cache.build.target_stage import TargetRequest
 from ckd_cache.errors import CacheLockedError, MergeError, MismatchError, TeacherError
 from ckd_cache.format.reader import open_cache
 from ckd_cache.format.workspace import CacheWriter
-from tests.integration import builds
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +73,11 @@ def test_two_views_show_the_same_segments_masked_differently(built):
         rows, slots = np.nonzero(view.slot_mask)
         ids[rows, view.slot_positions[rows, slots]] = view.gold_ids[rows, slots]
         unmasked.append(ids)
-    np.testing.assert_array_equal(*unmasked)
+    np.testing.assert_array_equal(unmasked[0], unmasked[1])
     assert (first.input_ids != second.input_ids).mean() > 0.1
-    np.testing.assert_array_equal(text.examples.splits(0, half), text.examples.splits(half, 2 * half))
+    np.testing.assert_array_equal(
+        text.examples.splits(0, half), text.examples.splits(half, 2 * half)
+    )
 
 
 def test_building_again_computes_nothing_and_changes_nothing(workshop, built):
@@ -141,7 +144,7 @@ def test_killed_twenty_times_gives_the_same_bytes(workshop, built, tmp_path):
     survives_kills(workshop, built, tmp_path / "killed.ckd", kills=20, seed=1)
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Stands for a crash at a chosen point."""
 
 
@@ -152,7 +155,7 @@ def stop_after(shards: int):
 
     def counting(self, journal, files):
         if next(count, None) is None:
-            raise Stop
+            raise StopError
         publish(self, journal, files)
 
     return counting
@@ -166,7 +169,7 @@ def test_finished_shards_are_not_computed_again(workshop, built, tmp_path, monke
     assert total > 10
     with monkeypatch.context() as patch:
         patch.setattr(CacheWriter, "publish", stop_after(20))
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             rebuild(workshop, cache)
     whole = rebuild(workshop, tmp_path / "fresh.ckd")
     resumed = rebuild(workshop, cache)
@@ -253,7 +256,7 @@ def test_an_unfinished_build_refuses_another_recipe(workshop, tmp_path, monkeypa
     cache = tmp_path / "unfinished.ckd"
     with monkeypatch.context() as patch:
         patch.setattr(CacheWriter, "publish", stop_after(2))
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             rebuild(workshop, cache)
     with pytest.raises(MismatchError, match="segment_tokens"):
         rebuild(workshop, cache, "corpus.segment_tokens=48")
@@ -290,15 +293,15 @@ def test_adding_a_view_a_target_and_a_teacher_leaves_the_rest_alone(
 def test_merging_needs_no_teacher(workshop, built, tmp_path):
     cache = tmp_path / "merged.ckd"
     shutil.copytree(built, cache)
+    arguments = ["merge", str(cache), "--name", "sharp", "--tau", "0.5"]
+    script = f"""
+import sys
+from ckd_cache.cli.main import cli
+cli({arguments!r}, standalone_mode=False)
+sys.exit(bool({{"torch", "transformers"}} & set(sys.modules)))
+"""
     moved = subprocess.run(
-        [
-            builds.command()[0],
-            "-c",
-            "import sys; from ckd_cache.cli.main import cli\n"
-            f"cli(['merge', {str(cache)!r}, '--name', 'sharp', '--tau', '0.5'], standalone_mode=False)\n"
-            "loaded = [name for name in ('torch', 'transformers') if name in sys.modules]\n"
-            "sys.exit(f'imported {loaded}' if loaded else 0)",
-        ],
+        [sys.executable, "-c", script],
         env=builds.environment(),
         capture_output=True,
         text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -183,10 +184,10 @@ def test_pieces_cover_a_range_once(layout, sizes, data):
     for number, size in enumerate(sizes):
         parts.append(SimpleNamespace(name=f"v{number}-0000", first_example=first, examples=size))
         first += size
-    record = SimpleNamespace(parts=parts)
+    record: Any = SimpleNamespace(parts=parts)
     start = data.draw(st.integers(0, first))
     stop = data.draw(st.integers(start, first))
-    covered = []
+    covered: list[int] = []
     for piece in pieces_of(record, layout, start, stop):
         assert shard_range(piece.shard, piece.part.examples, layout)[0] == piece.shard_start
         assert piece.start // layout.shard_examples == (piece.stop - 1) // layout.shard_examples

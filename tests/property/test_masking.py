@@ -233,6 +233,8 @@ def test_slots_per_example_is_the_largest_fraction_of_the_text():
     assert slots_per_example(MaskSettings(0.15), 128, 2) == 19
     assert slots_per_example(MaskSettings((0.0, 1.0)), 128, 2) == 126
     assert slots_per_example(MaskSettings(0.01), 10, 2) == 1
+    with pytest.raises(CorpusError, match="segment_tokens is 2"):
+        slots_per_example(MaskSettings(0.15), 2, 2)
 
 
 @pytest.mark.parametrize(

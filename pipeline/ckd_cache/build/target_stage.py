@@ -96,7 +96,8 @@ def _resolve(set_name: str, record: SetRecord, support_size: int, request: Targe
         known = ", ".join(record.teachers) or "none"
         message = (
             f"target {request.name}: set {set_name} has no teacher "
-            f"{', '.join(unknown) or 'at all'}; it has {known}. Name some of these, or build the teacher first."
+            f"{', '.join(unknown) or 'at all'}; it has {known}. "
+            "Name some of these, or build the teacher first."
         )
         raise MergeError(message)
     for name in names:

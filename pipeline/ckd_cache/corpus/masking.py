@@ -107,7 +107,16 @@ def slots_per_example(settings: MaskSettings, segment_tokens: int, n_special: in
         settings: how examples are corrupted.
         segment_tokens: tokens of a full segment, specials included.
         n_special: special tokens that the tokenizer's template adds.
+
+    Raises:
+        CorpusError: a segment has no room for text.
     """
+    if segment_tokens <= n_special:
+        message = (
+            f"segment_tokens is {segment_tokens}, but the tokenizer puts {n_special} special "
+            f"tokens into every segment. Set segment_tokens to {n_special + 1} or more."
+        )
+        raise CorpusError(message)
     return math.ceil(settings.range[1] * (segment_tokens - n_special))
 
 

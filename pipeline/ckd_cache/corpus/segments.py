@@ -113,10 +113,9 @@ def segment_shards(
     """
     check_sources(sources)
     template = _template(tokenizer, settings)
-    seen = Deduplicator(dedup_path) if settings.deduplicate else None
 
     def shards() -> Iterator[SegmentShard]:
-        with seen or nullcontext():
+        with Deduplicator(dedup_path) if settings.deduplicate else nullcontext() as seen:
             kept = _kept(sources, settings, seen, report)
             cut = _cut_blocks(kept, tokenizer, template, settings.pack, resume)
             count = 0

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES, EIO, EMFILE, ENFILE, ENOMEM, EPERM, ESTALE
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISREG
 
 from ckd_cache.errors import DamagedCacheError
 from ckd_cache.fingerprint import hash_file
+from ckd_cache.format.durable import storage_errors
 from ckd_cache.format.files import FileRow, FilesTable, read_files
 from ckd_cache.format.manifest import FilesRecord
 from ckd_cache.format.paths import inside
 
 __all__ = ["FileAccess"]
+
+_REFUSALS = {EACCES, EIO, EMFILE, ENFILE, ENOMEM, EPERM, ESTALE}
+"""The system's fault, not that of the bytes."""
 
 
 class FileAccess:
@@ -50,12 +56,13 @@ class FileAccess:
         row = self._row(relative)
         path = self.path / relative
         try:
-            size = path.stat().st_size
-        except OSError as error:
+            with self.reading(relative):
+                found = path.stat()
+        except DamagedCacheError as error:
             raise DamagedCacheError(self.damage(relative, "the file is missing")) from error
-        if size != row.bytes:
-            found = f"it has {size} bytes, {row.bytes} were written"
-            raise DamagedCacheError(self.damage(relative, found))
+        if found.st_size != row.bytes or not S_ISREG(found.st_mode):
+            size = f"it has {found.st_size} bytes, {row.bytes} were written"
+            raise DamagedCacheError(self.damage(relative, size))
         return path
 
     def verified(self, relative: str) -> Path:
@@ -85,12 +92,16 @@ class FileAccess:
             where: shard and examples, for the message.
 
         Raises:
-            DamagedCacheError: the block raised an error of a decoder or of the file system.
+            DamagedCacheError: the block raised an error of a decoder, or a file is missing.
+            StorageError: the system would not let the file be read.
         """
         try:
             yield
         # pyarrow's errors are ValueErrors, KeyErrors and OSErrors; numcodecs raises RuntimeError.
         except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
+            if isinstance(error, OSError) and error.errno in _REFUSALS:
+                with storage_errors(self.path / relative, "read"):
+                    raise
             found = f"it cannot be decoded ({error})"
             raise DamagedCacheError(self.damage(relative, found, where)) from error
 

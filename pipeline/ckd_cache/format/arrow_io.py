@@ -362,7 +362,7 @@ def _read(
         if table.num_rows != stop - start:
             message = f"rows {start} to {stop} are not all there"
             raise pa.ArrowInvalid(message)
-        return [pa.concat_arrays(table[name].chunks) for name in columns]
+        return [table[name].combine_chunks() for name in columns]
 
 
 def _ragged(column: pa.ListArray) -> Ragged:

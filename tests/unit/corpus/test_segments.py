@@ -266,7 +266,7 @@ def peak_bytes(source, tokenizer, root):
         [source],
         tokenizer,
         SegmentSettings(64),
-        layout(tokenizer, 100),
+        layout(tokenizer, 10),
         None,
         root / "seen",
         ReadReport(),
@@ -281,11 +281,13 @@ def peak_bytes(source, tokenizer, root):
 
 
 def test_memory_does_not_grow_with_the_corpus(bert, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "BLOCK_DOCUMENTS", 128)
+    monkeypatch.setattr(packing, "BLOCK_DOCUMENTS", 64)
     figures = []
-    for name, count in (("small", 800), ("large", 8000)):
+    for name, count in (("small", 500), ("large", 5000)):
         source = jsonl(tmp_path, (f"document {n} about the lazy dog" for n in range(count)), name)
-        figures.append(peak_bytes(source, bert, tmp_path))
+        # Of three, because what other threads and first uses allocate is counted too.
+        figures.append(min(peak_bytes(source, bert, tmp_path) for _ in range(3)))
     (few, low), (many, high) = figures
+    assert few > 50
     assert many > 9 * few
-    assert high < 1.3 * low
+    assert high < 1.5 * low

@@ -27,6 +27,8 @@ def _no_fsync() -> Iterator[None]:
 def small() -> ModuleType:
     """The module that builds the cache."""
     spec = importlib.util.spec_from_file_location("small_cache", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["small_cache"] = module
     spec.loader.exec_module(module)

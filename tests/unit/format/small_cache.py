@@ -1,6 +1,6 @@
 """A small cache, the same bytes every time: two views, a compact and an exact teacher, a target.
 
-As a script, ``small_cache.py PATH STEP`` builds a lean one and kills itself at the durable step STEP.
+As a script, ``small_cache.py PATH STEP`` builds a lean one and kills itself at the step STEP.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ckd_cache.format.encode import decode_teacher, encode_target, encode_teache
 from ckd_cache.format.journal import Journal
 from ckd_cache.format.spec import (
     WHOLE_PART,
+    ArraySpec,
     Capture,
     Layout,
     capture_of,
@@ -234,7 +235,7 @@ def _commit_arrays(writer: CacheWriter, views: Sequence[int], names: set[str]) -
         name: manifest.TeacherRecord(
             model=f"models/{name}",
             k=capture.k,
-            temperatures=capture.temperatures,
+            temperatures=list(capture.temperatures),
             max_nats=capture.max_nats,
             step=capture.step,
             identity={},
@@ -295,7 +296,11 @@ def _array_journals(
 
 
 def _array_shard(
-    group: str, specs: tuple, arrays: dict[str, Array], capture: Capture | None, shard: int
+    group: str,
+    specs: tuple[ArraySpec, ...],
+    arrays: dict[str, Array],
+    capture: Capture | None,
+    shard: int,
 ) -> ShardFiles:
     if shard == WHOLE_PART:
         return ShardFiles(shard, zarr_io.describe(group, specs, LAYOUT, SEGMENTS), {})

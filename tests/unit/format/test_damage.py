@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ckd_cache.errors import DamagedCacheError
+from ckd_cache.errors import DamagedCacheError, StorageError
 from ckd_cache.format.files import read_files
 from ckd_cache.format.reader import open_cache
 
@@ -24,8 +26,10 @@ def read_everything(path):
     text.examples.read(0, 20)
     text.examples.segments(0, 20)
     text.examples.documents(range(7))
-    for reader in (*text.teachers.values(), *text.targets.values()):
-        reader.read(0, 20)
+    for teacher in text.teachers.values():
+        teacher.read(0, 20)
+    for target in text.targets.values():
+        target.read(0, 20)
 
 
 def files_read(path):
@@ -134,6 +138,7 @@ def _fix_files_table(cache):
     from ckd_cache.format.workspace import CacheWriter
 
     with CacheWriter.begin(cache) as writer:
+        assert writer.manifest is not None
         rows = read_files(cache / writer.manifest.files.path).rows
         actual = [
             FileRow(
@@ -226,8 +231,29 @@ def test_tables_that_are_no_files_table_are_refused(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
 def test_reading_needs_no_write_permission(copy):
     for folder, _, names in os.walk(copy):
-        os.chmod(folder, 0o555)
+        Path(folder).chmod(0o555)
         for name in names:
-            os.chmod(f"{folder}/{name}", 0o444)
+            (Path(folder) / name).chmod(0o444)
     read_everything(copy)
     assert np.isfinite(open_cache(copy).set("text").teachers["a"].read(0, 1).n_valid).all()
+
+
+def test_a_folder_in_place_of_a_file_is_damage(copy):
+    row = open_cache(copy).files.get(A_SHARD)
+    (copy / A_SHARD).unlink()
+    (copy / A_SHARD).mkdir()
+    with pytest.raises(DamagedCacheError, match=f"{row.bytes} were written"):
+        read_everything(copy)
+
+
+def test_a_system_out_of_descriptors_is_no_damage(copy):
+    text = open_cache(copy).set("text")
+    text.examples.read(0, 4)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"could not read it: Too many open files"):
+            text.examples.read(8, 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    text.examples.read(8, 10)

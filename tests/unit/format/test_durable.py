@@ -13,11 +13,11 @@ from ckd_cache.format.workspace import CacheWriter
 @pytest.fixture
 def events(monkeypatch):
     """Syncs and renames in the order in which they happen."""
-    seen = []
+    seen: list[tuple[str, ...]] = []
     replace = Path.replace
 
     def fsync(descriptor):
-        seen.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        seen.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
 
     def spied(self, target):
         seen.append(("rename", str(self), str(target)))

@@ -157,9 +157,9 @@ def test_nothing_at_all_encodes_and_decodes(small):
             len(decode_teacher(encode_teacher(none, capture, small.ORDER), capture, small.ORDER))
             == 0
         )
-    arrays = small.target_arrays(0)
-    none = TargetArrays(**{key: arrays[key][:0] for key in arrays.keys()})  # noqa: SIM118
-    encode_target(none, small.TARGET, small.ORDER)
+    target = small.target_arrays(0)
+    nothing = TargetArrays(**{key: target[key][:0] for key in target.keys()})  # noqa: SIM118
+    encode_target(nothing, small.TARGET, small.ORDER)
 
 
 def test_statistics_add_over_shards_and_are_right(small):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def plain():
     section = PAGE.read_text(encoding="utf-8").split("## Reading without this library")[1]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert "ckd_cache" not in code
-    names = {}
+    names: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), names)
     return names
 

@@ -12,6 +12,7 @@ from ckd_cache.errors import (
     FormatVersionError,
     IncompleteCacheError,
 )
+from ckd_cache.fingerprint import hash_bytes
 from ckd_cache.format import manifest
 from ckd_cache.format.encode import (
     decode_target,
@@ -156,6 +157,7 @@ def test_readers_travel_to_other_processes(text):
 
 def test_an_unfilled_part_is_incomplete(copy):
     with CacheWriter.begin(copy) as writer:
+        assert writer.manifest is not None
         text = writer.manifest.sets["text"]
         a = text.teachers["a"]
         a = a.model_copy(update={"parts": {"v0-0000": a.parts["v0-0000"]}})
@@ -170,6 +172,7 @@ def test_an_unfilled_part_is_incomplete(copy):
 def test_an_open_reader_outlives_a_commit(copy):
     before = open_cache(copy)
     with CacheWriter.begin(copy) as writer:
+        assert writer.manifest is not None
         generation = writer.commit(writer.manifest, extra=[before.files.rows[0]]).generation
     assert generation == before.manifest.generation + 1
     assert len(before.set("text").teachers["a"].read(0, 20)) == 20
@@ -198,7 +201,7 @@ def _rewrite(cache, **members):
     stored = manifest._parse((cache / "ckd.json").read_bytes(), "")
     stored.update(members)
     del stored["digest"]
-    stored["digest"] = manifest.hash_bytes(manifest._text(stored))
+    stored["digest"] = hash_bytes(manifest._text(stored))
     (cache / "ckd.json").write_bytes(manifest._text(stored))
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ckd_cache.format import paths
@@ -131,9 +133,21 @@ def test_manifests_come_back(built):
 
 
 def test_unknown_members_and_coercions_are_refused():
-    members = {"complete": True, "recipe": {}, "supports": {}, "sets": {}, "provenance": {}}
+    members: dict[str, Any] = {
+        "complete": True,
+        "recipe": {},
+        "supports": {},
+        "sets": {},
+        "provenance": {},
+    }
     Manifest(**members)
-    for change in ({"x": 1}, {"complete": "yes"}, {"generation": "1"}, {"sets": {"..": {}}}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"x": 1},
+        {"complete": "yes"},
+        {"generation": "1"},
+        {"sets": {"..": {}}},
+    )
+    for change in changes:
         with pytest.raises(ValueError, match="validation error"):
             Manifest(**{**members, **change})
 
@@ -151,7 +165,7 @@ def test_supports_come_back(built, small):
 def test_orders_are_by_frequency_then_id():
     from ckd_cache.format.support import SupportFiles, encode_support, order_of
 
-    order = order_of([5, 0, 9, 5, 0])
+    order = order_of(np.array([5, 0, 9, 5, 0]))
     assert order.tolist() == [2, 0, 3, 1, 4]
     with pytest.raises(ValueError, match="no permutation"):
         encode_support("f", SupportFiles("tokens", 4, {}, order), {})

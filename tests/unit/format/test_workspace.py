@@ -63,7 +63,7 @@ def test_building_a_finished_cache_changes_nothing(copy, small):
 
 
 def steps_of(small, path):
-    names = []
+    names: list[str] = []
     small.build(path, names.append, lean=True)
     return names
 
@@ -141,6 +141,7 @@ def test_a_build_killed_at_any_step_ends_in_the_same_bytes(lean, small, tmp_path
 
 def test_an_earlier_generation_stays_whole_until_the_next_commit(copy):
     with CacheWriter.begin(copy) as writer:
+        assert writer.manifest is not None
         before = writer.manifest.files.path
         extra = [FileRow("ckd.txt", "p", -1, 0, "0" * 64)]
         after = writer.commit(writer.manifest, extra=extra)
@@ -152,6 +153,7 @@ def test_an_earlier_generation_stays_whole_until_the_next_commit(copy):
 
 def test_a_commit_that_adds_no_files_keeps_the_table(copy):
     with CacheWriter.begin(copy) as writer:
+        assert writer.manifest is not None
         before = writer.manifest.files
         after = writer.commit(writer.manifest)
         assert after.files == before
@@ -215,6 +217,7 @@ def test_files_outside_their_part_are_refused(tmp_path):
 
 def test_manifests_that_contradict_themselves_are_not_committed(copy):
     with CacheWriter.begin(copy) as writer:
+        assert writer.manifest is not None
         text = writer.manifest.sets["text"]
         wrong = writer.manifest.model_copy(
             update={"sets": {"text": text.model_copy(update={"parts": text.parts[1:]})}}

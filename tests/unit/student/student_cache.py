@@ -28,7 +28,7 @@ from ckd_cache.format.workspace import CacheWriter, ShardFiles
 from ckd_cache.numerics.topk import reference_distributions
 from ckd_cache.types import TargetArrays
 
-SEGMENTS, TOKENS, SLOTS, K = 90, 16, 3, 6
+SEGMENTS, TOKENS, SLOTS, K = 60, 16, 3, 6
 CHUNK, SHARD = 4, 12
 VIEWS = (0, 1)
 GENRES = ("fiction", "law")

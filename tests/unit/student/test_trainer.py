@@ -1,0 +1,357 @@
+"""Training from a cache: the loss and its scaling, the folder, resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, TrainingArguments
+
+from ckd_cache.errors import MismatchError, StudentError
+from ckd_cache.format.reader import open_cache
+from ckd_student.callbacks import GentleStop
+from ckd_student.evaluation import HeldOut
+from ckd_student.genres import GenreLookup
+from ckd_student.losses import slot_loss_sum
+from ckd_student.output import newest_checkpoint
+from ckd_student.recipe import LossRecipe
+from ckd_student.request import TrainRequest
+from ckd_student.stream import open_stream
+from ckd_student.train import StoppedEarly, train
+from ckd_student.trainer import StudentData, StudentTrainer
+
+
+def run(recipe, cache, output, *overrides, target="mix", **flags):
+    return train(TrainRequest(recipe, cache, target, output, overrides, **flags))
+
+
+def weights(folder):
+    return AutoModelForMaskedLM.from_pretrained(folder).state_dict()
+
+
+def assert_same_weights(one, other):
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def trainer_of(cache, output, loss=LossRecipe(), target="mix", **arguments):  # noqa: B008
+    text = open_cache(cache).set("text")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=text.support.record.size,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    held_out = HeldOut(
+        open_stream(cache, target=target, split="test", window=0),
+        GenreLookup(text),
+        text.support.record.size,
+        text.support.record.pad_id,
+    )
+    args = TrainingArguments(
+        output_dir=str(output),
+        remove_unused_columns=False,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        **arguments,
+    )
+    data = StudentData(open_stream(cache, target=target, window=4), held_out, [])
+    return StudentTrainer(BertForMaskedLM(config), args, data, loss)
+
+
+def test_training_improves_the_held_out_loss_and_the_folder_is_plain_transformers(
+    recipe_file, cache, tmp_path
+):
+    from transformers import pipeline
+
+    recipe = recipe_file(training={"max_steps": 40, "learning_rate": 1e-2})
+    short = run(recipe, cache, tmp_path / "short", "training.max_steps=1")
+    trained = run(recipe, cache, tmp_path / "student")
+    assert trained.steps == 40
+    assert trained.held_out.loss < short.held_out.loss - 1.0
+    assert trained.held_out.kl < short.held_out.kl - 1.0
+    fill = pipeline("fill-mask", model=str(tmp_path / "student"))
+    assert len(fill("the [MASK] of")) == 5
+
+
+def test_the_record_says_where_the_student_comes_from(recipe_file, cache, tmp_path):
+    trained = run(recipe_file(), cache, tmp_path / "s", "model.seed=5")
+    record = json.loads((tmp_path / "s" / "ckd_student.json").read_text())
+    manifest = json.loads((cache / "ckd.json").read_text())
+    assert record["finished"] is True
+    assert record["cache_digest"] == manifest["digest"]
+    assert record["steps"] == 6
+    assert record["held_out"]["loss"] == trained.held_out.loss
+    assert record["identity"]["model"]["seed"] == 5
+    filled = manifest["sets"]["text"]["targets"]["mix"]["parts"]
+    assert record["identity"]["target_parts"] == {
+        name: part["fingerprint"] for name, part in filled.items()
+    }
+
+
+def test_the_loss_of_a_batch_is_that_of_plain_transformers_logits(cache, tmp_path):
+    trainer = trainer_of(cache, tmp_path, LossRecipe(distill=0.7, hard=0.3))
+    assert trainer.at_slots
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss = trainer.compute_loss(trainer.model, batch)
+    inputs = {n: batch[n] for n in ("input_ids", "attention_mask", "token_type_ids")}
+    logits = trainer.model(**inputs).logits
+    total, count = 0.0, 0
+    for row in range(logits.shape[0]):
+        for slot in range(batch["labels"].shape[1]):
+            if batch["labels"][row, slot] >= 0:
+                target = tuple(
+                    batch[f"target_{n}"][row, slot][None]
+                    for n in ("ids", "logprobs", "n_valid", "tail")
+                )
+                at = logits[row, batch["slot_positions"][row, slot]][None]
+                total += slot_loss_sum(at, batch["labels"][row, slot][None], target, 0.7, 0.3)
+                count += 1
+    torch.testing.assert_close(loss, total / count)
+
+
+def test_a_model_that_needs_its_whole_output_gives_the_same_loss(cache, tmp_path):
+    trainer = trainer_of(cache, tmp_path)
+    batch = next(iter(trainer.get_train_dataloader()))
+    at_slots = trainer.compute_loss(trainer.model, batch)
+    trainer.at_slots = False
+    torch.testing.assert_close(trainer.compute_loss(trainer.model, batch), at_slots)
+
+
+@pytest.mark.parametrize("loss", [LossRecipe(), LossRecipe(distill=0.0, hard=1.0)])
+def test_four_batches_of_two_give_the_step_of_one_batch_of_eight(cache, tmp_path, loss):
+    """Examples have 1, 2 or 3 slots: a mean of means would differ."""
+    target = None if loss.distill == 0.0 else "mix"
+    common = {"max_steps": 3, "learning_rate": 1e-2, "optim": "sgd", "max_grad_norm": 0.0}
+    one = trainer_of(cache, tmp_path / "1x8", loss, target, per_device_train_batch_size=8, **common)
+    one.train()
+    four = trainer_of(
+        cache,
+        tmp_path / "4x2",
+        loss,
+        target,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        **common,
+    )
+    four.train()
+    for (name, first), second in zip(
+        one.model.named_parameters(), four.model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6, msg=name)
+    losses = [
+        [h["train_loss"] for h in t.state.log_history if "train_loss" in h] for t in (one, four)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_sampler_follows_the_epochs(cache, tmp_path):
+    trainer = trainer_of(cache, tmp_path, num_train_epochs=2, per_device_train_batch_size=16)
+    seen = []
+    compute = trainer.compute_loss
+
+    def watching(model, inputs, **kwargs):
+        seen.append(inputs["input_ids"].sum().item())
+        return compute(model, inputs, **kwargs)
+
+    trainer.compute_loss = watching
+    trainer.train()
+    half = len(seen) // 2
+    assert sum(seen[:half]) == sum(seen[half:])
+    assert seen[:half] != seen[half:]
+
+
+def test_held_out_loss_is_a_mean_over_slots(cache, tmp_path):
+    trainer = trainer_of(cache, tmp_path, per_device_eval_batch_size=3)
+    metrics = trainer.evaluate()
+    text = open_cache(cache).set("text")
+    examples = text.examples.read(0, text.n_examples)
+    nats, hits, count = 0.0, 0, 0
+    for number in open_stream(cache, target=None, split="test", window=0).numbers():
+        length = int(examples.attention_mask[number].sum())
+        ids = torch.from_numpy(examples.input_ids[number, :length])[None]
+        with torch.no_grad():
+            logits = trainer.model(input_ids=ids).logits[0]
+        for at, gold, used in zip(
+            examples.slot_positions[number], examples.gold_ids[number],
+            examples.slot_mask[number], strict=True,
+        ):  # fmt: skip
+            if used:
+                nats -= torch.log_softmax(logits[at], dim=0)[gold].item()
+                hits += int(logits[at].argmax() == gold)
+                count += 1
+    assert metrics["eval_slots"] == count
+    assert metrics["eval_loss"] == pytest.approx(nats / count, rel=1e-5)
+    assert metrics["eval_top1"] == pytest.approx(hits / count)
+    assert trainer.model.training is False or trainer.model.training is True
+
+
+def test_genres_are_those_of_the_slots_documents(cache, tmp_path, student_cache):
+    trainer = trainer_of(cache, tmp_path)
+    tally = trainer.measure()
+    by_genre = tally.by_genre()
+    assert set(by_genre) == set(student_cache.GENRES)
+    assert sum(scores.slots for scores in by_genre.values()) == tally.scores().slots
+    text = open_cache(cache).set("text")
+    examples = text.examples.read(0, text.n_examples)
+    first_half = sum(
+        int(position < examples.attention_mask[number].sum() // 2)
+        for number in open_stream(cache, target=None, split="test", window=0).numbers()
+        for position in examples.slot_positions[number][examples.slot_mask[number]]
+    )
+    assert by_genre["fiction"].slots == first_half
+
+
+def test_shares_of_the_held_out_examples_add_up(cache, tmp_path):
+    from ckd_student.evaluation import evaluate_held_out, merged
+
+    trainer = trainer_of(cache, tmp_path)
+    held_out = trainer.student_data.held_out
+    parts = [
+        evaluate_held_out(trainer.model, held_out, batch_size=4, share=(rank, 3))
+        for rank in range(3)
+    ]
+    assert merged(parts).scores().to_json() == pytest.approx(trainer.measure().scores().to_json())
+
+
+def test_evaluation_during_training(cache, tmp_path):
+    trainer = trainer_of(cache, tmp_path, max_steps=4, eval_strategy="steps", eval_steps=2)
+    trainer.train()
+    assert [h["step"] for h in trainer.state.log_history if "eval_loss" in h] == [2, 4]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(
+    recipe_file, cache, tmp_path, dropout, monkeypatch
+):
+    """Interrupted in the middle of the second epoch."""
+    training = {"max_steps": 16, "save_steps": 5, "gradient_accumulation_steps": 1}
+    recipe = recipe_file(training=training)
+    overrides = [f"model.config.hidden_dropout_prob={dropout}"]
+    run(recipe, cache, tmp_path / "whole", *overrides)
+    stop_after(monkeypatch, 13)
+    with pytest.raises(StoppedEarly, match="13"):
+        run(recipe, cache, tmp_path / "cut", *overrides)
+    monkeypatch.undo()
+    assert newest_checkpoint(tmp_path / "cut").name == "checkpoint-13"
+    shutil.rmtree(tmp_path / "cut" / "checkpoint-13")
+    half_written = tmp_path / "cut" / "checkpoint-15"
+    shutil.copytree(newest_checkpoint(tmp_path / "cut"), half_written)
+    (half_written / "trainer_state.json").write_text("{")
+    assert newest_checkpoint(tmp_path / "cut").name == "checkpoint-10"
+    resumed = run(recipe, cache, tmp_path / "cut", *overrides, resume=True)
+    assert resumed.steps == 16
+    assert_same_weights(tmp_path / "cut", tmp_path / "whole")
+
+
+def stop_after(monkeypatch, step):
+    """As if Ctrl-C were pressed during a step."""
+    told = GentleStop.on_step_end
+
+    def press(self, args, state, control, **kwargs):
+        self.asked = self.asked or state.global_step == step
+        told(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(GentleStop, "on_step_end", press)
+
+
+def test_resume_without_a_checkpoint_begins_and_finished_students_stay(
+    recipe_file, cache, tmp_path
+):
+    recipe = recipe_file()
+    first = run(recipe, cache, tmp_path / "s", resume=True)
+    assert first.trained_now
+    again = run(recipe, cache, tmp_path / "s", resume=True)
+    assert not again.trained_now
+    assert again.held_out == first.held_out
+
+
+def test_folders_in_use_are_refused(recipe_file, cache, tmp_path):
+    recipe = recipe_file(training={"max_steps": 1})
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("mine")
+    for flags in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(StudentError, match="holds files, but no student"):
+            run(recipe, cache, foreign, **flags)
+    assert (foreign / "thesis.tex").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudentError, match="is a file"):
+        run(recipe, cache, tmp_path / "file")
+    run(recipe, cache, tmp_path / "s")
+    with pytest.raises(StudentError, match="holds a finished student.*--resume.*--overwrite"):
+        run(recipe, cache, tmp_path / "s")
+    with pytest.raises(MismatchError, match=r"loss\.hard: then 0\.1, now 0\.2"):
+        run(recipe, cache, tmp_path / "s", "loss.hard=0.2", resume=True)
+    assert run(recipe, cache, tmp_path / "s", "loss.hard=0.2", overwrite=True).steps == 1
+
+
+def test_nothing_is_left_behind_when_the_recipe_does_not_work(recipe_file, cache, tmp_path):
+    with pytest.raises(StudentError, match="has no field"):
+        run(recipe_file(), cache, tmp_path / "s", "model.config.hidden=3")
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_temperature_must_be_that_of_the_target(recipe_file, cache, tmp_path):
+    with pytest.raises(StudentError, match=r"temperature is 1, .*'warm'.* at temperature 2"):
+        run(recipe_file(), cache, tmp_path / "s", target="warm")
+    trained = run(recipe_file(), cache, tmp_path / "s", "loss.temperature=2", target="warm")
+    assert math.isfinite(trained.held_out.kl)
+
+
+def test_a_target_is_needed_unless_the_student_learns_from_gold_alone(recipe_file, cache, tmp_path):
+    with pytest.raises(StudentError, match="--target .*mix, partial, warm"):
+        run(recipe_file(), cache, tmp_path / "s", target=None)
+    hard = ("loss.distill=0", "loss.hard=1")
+    trained = run(recipe_file(), cache, tmp_path / "s", *hard, target=None)
+    assert trained.held_out.kl is None
+
+
+def test_an_existing_model_goes_on_from_its_weights(
+    recipe_file, cache, tmp_path, tiny_teacher_folder
+):
+    folder = tiny_teacher_folder(7)
+    recipe = recipe_file(training={"max_steps": 1, "learning_rate": 0.0})
+    run(recipe, cache, tmp_path / "s", "model.config=null", f"model.path={folder}")
+    assert_same_weights(tmp_path / "s", folder)
+
+
+def test_arguments_that_transformers_refuses_are_reported(recipe_file, cache, tmp_path):
+    with pytest.raises(StudentError, match="section 'training'.*lr_scheduler|section 'training'"):
+        run(recipe_file(), cache, tmp_path / "s", "training.lr_scheduler_type=quadratic")
+
+
+def test_no_module_that_runs_teachers_is_ever_imported(recipe_file, cache, tmp_path):
+    import subprocess
+
+    code = (
+        "import sys; from pathlib import Path; from ckd_student.train import train;"
+        "from ckd_student.request import TrainRequest;"
+        f"train(TrainRequest(Path({str(recipe_file())!r}), Path({str(cache)!r}), 'mix',"
+        f" Path({str(tmp_path / 's')!r}), ['training.max_steps=1']));"
+        "loaded = [m for m in sys.modules if m.startswith(('ckd_cache.teachers', 'ckd_cache.corpus',"
+        " 'ckd_cache.build', 'dask'))]; assert not loaded, loaded"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def environment():
+    import os
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
