@@ -99,6 +99,8 @@ def train(
         except StoppedEarly as stopped:
             click.echo(f"Stopped after step {stopped.step:,}, with a checkpoint. {again}", err=True)
             raise click.exceptions.Exit(_INTERRUPTED) from stopped
+    if not trained.speaks:
+        return
     scores = trained.held_out
     done = f"{trained.steps:,} steps" if trained.trained_now else "it was finished before"
     kl = "" if scores.kl is None else f", KL to the target {scores.kl:.4f}"

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class Trained:
         held_out: at the slots of the recipe's ``data.evaluate``.
         split: that split.
         trained_now: False if it had been finished before.
+        speaks: whether this is the process that reports.
     """
 
     output: Path
@@ -64,6 +65,7 @@ class Trained:
     held_out: Scores
     split: str
     trained_now: bool = True
+    speaks: bool = True
 
 
 def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
@@ -86,7 +88,8 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
         request.output, identity, resume=request.resume, overwrite=request.overwrite
     )
     if record["finished"]:
-        return _finished(request.output, record, recipe.data.evaluate)
+        done = _finished(request.output, record, recipe.data.evaluate)
+        return replace(done, speaks=arguments.should_save)
     with _quiet():
         data = _data(request, recipe, examples, target)
         model = make_model(
@@ -111,7 +114,7 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
     trained = Trained(request.output, trainer.state.global_step, held_out, recipe.data.evaluate)
     if arguments.should_save:
         write_record(request.output, {**record, **_result(trained, request, recipe)})
-    return trained
+    return replace(trained, speaks=arguments.should_save)
 
 
 def _run(

@@ -176,6 +176,7 @@ def test_the_sampler_follows_the_epochs(cache, tmp_path):
 
 def test_held_out_loss_is_a_mean_over_slots(cache, tmp_path):
     trainer = trainer_of(cache, tmp_path, per_device_eval_batch_size=3)
+    training = trainer.model.training
     metrics = trainer.evaluate()
     text = open_cache(cache).set("text")
     examples = text.examples.read(0, text.n_examples)
@@ -196,7 +197,7 @@ def test_held_out_loss_is_a_mean_over_slots(cache, tmp_path):
     assert metrics["eval_slots"] == count
     assert metrics["eval_loss"] == pytest.approx(nats / count, rel=1e-5)
     assert metrics["eval_top1"] == pytest.approx(hits / count)
-    assert trainer.model.training is False or trainer.model.training is True
+    assert trainer.model.training is training
 
 
 def test_genres_are_those_of_the_slots_documents(cache, tmp_path, student_cache):
@@ -237,7 +238,7 @@ def test_evaluation_during_training(cache, tmp_path):
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     recipe_file, cache, tmp_path, dropout, monkeypatch
 ):
-    """Interrupted in the middle of the second epoch."""
+    """An epoch has 11 steps: one resumes in the first, one in the second."""
     training = {"max_steps": 16, "save_steps": 5, "gradient_accumulation_steps": 1}
     recipe = recipe_file(training=training)
     overrides = [f"model.config.hidden_dropout_prob={dropout}"]
@@ -247,11 +248,13 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
         run(recipe, cache, tmp_path / "cut", *overrides)
     monkeypatch.undo()
     assert newest_checkpoint(tmp_path / "cut").name == "checkpoint-13"
-    shutil.rmtree(tmp_path / "cut" / "checkpoint-13")
+    if dropout == 0.0:
+        shutil.rmtree(tmp_path / "cut" / "checkpoint-13")
+    last = newest_checkpoint(tmp_path / "cut")
     half_written = tmp_path / "cut" / "checkpoint-15"
     shutil.copytree(newest_checkpoint(tmp_path / "cut"), half_written)
     (half_written / "trainer_state.json").write_text("{")
-    assert newest_checkpoint(tmp_path / "cut").name == "checkpoint-10"
+    assert newest_checkpoint(tmp_path / "cut") == last
     resumed = run(recipe, cache, tmp_path / "cut", *overrides, resume=True)
     assert resumed.steps == 16
     assert_same_weights(tmp_path / "cut", tmp_path / "whole")
@@ -292,7 +295,7 @@ def test_folders_in_use_are_refused(recipe_file, cache, tmp_path):
     with pytest.raises(StudentError, match="is a file"):
         run(recipe, cache, tmp_path / "file")
     run(recipe, cache, tmp_path / "s")
-    with pytest.raises(StudentError, match="holds a finished student.*--resume.*--overwrite"):
+    with pytest.raises(StudentError, match=r"holds a finished student.*--resume.*--overwrite"):
         run(recipe, cache, tmp_path / "s")
     with pytest.raises(MismatchError, match=r"loss\.hard: then 0\.1, now 0\.2"):
         run(recipe, cache, tmp_path / "s", "loss.hard=0.2", resume=True)
@@ -313,7 +316,7 @@ def test_the_temperature_must_be_that_of_the_target(recipe_file, cache, tmp_path
 
 
 def test_a_target_is_needed_unless_the_student_learns_from_gold_alone(recipe_file, cache, tmp_path):
-    with pytest.raises(StudentError, match="--target .*mix, partial, warm"):
+    with pytest.raises(StudentError, match=r"--target .*mix, partial, warm"):
         run(recipe_file(), cache, tmp_path / "s", target=None)
     hard = ("loss.distill=0", "loss.hard=1")
     trained = run(recipe_file(), cache, tmp_path / "s", *hard, target=None)
@@ -330,7 +333,7 @@ def test_an_existing_model_goes_on_from_its_weights(
 
 
 def test_arguments_that_transformers_refuses_are_reported(recipe_file, cache, tmp_path):
-    with pytest.raises(StudentError, match="section 'training'.*lr_scheduler|section 'training'"):
+    with pytest.raises(StudentError, match=r"section 'training'.*quadratic"):
         run(recipe_file(), cache, tmp_path / "s", "training.lr_scheduler_type=quadratic")
 
 
@@ -342,8 +345,9 @@ def test_no_module_that_runs_teachers_is_ever_imported(recipe_file, cache, tmp_p
         "from ckd_student.request import TrainRequest;"
         f"train(TrainRequest(Path({str(recipe_file())!r}), Path({str(cache)!r}), 'mix',"
         f" Path({str(tmp_path / 's')!r}), ['training.max_steps=1']));"
-        "loaded = [m for m in sys.modules if m.startswith(('ckd_cache.teachers', 'ckd_cache.corpus',"
-        " 'ckd_cache.build', 'dask'))]; assert not loaded, loaded"
+        "never = ('ckd_cache.teachers', 'ckd_cache.corpus', 'ckd_cache.build', 'dask');"
+        "loaded = [name for name in sys.modules if name.startswith(never)];"
+        "assert not loaded, loaded"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
