@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,6 +170,9 @@ def _console(*, stderr: bool) -> Console:
 
 def main() -> None:
     """Run ``ckd-student``; the console script."""
+    # Threads that spin while they wait slow each other down wherever cores are shared. Read when
+    # torch is first imported, so it must be set here; a user's own setting wins.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.flags.utf8_mode:
         for stream in (sys.stdout, sys.stderr):
             reconfigure = getattr(stream, "reconfigure", None)

@@ -95,7 +95,8 @@ def test_the_loss_on_a_cached_teacher_is_that_on_the_live_one_at_the_same_cells(
         student = torch.randn(used, dense.shape[1], generator=generator)
         live = cell_forward_kl(student, ids, logprobs, torch.full((used,), 12), tail)
         names = ("target_ids", "target_logprobs", "target_n_valid", "target_tail")
-        cached = cell_forward_kl(student, *(torch.from_numpy(row[name][:used]) for name in names))
+        stored = [torch.from_numpy(row[name][:used]) for name in names]
+        cached = cell_forward_kl(student, stored[0], stored[1], stored[2], stored[3])
         torch.testing.assert_close(cached, live, atol=1e-3, rtol=0.0)
 
 

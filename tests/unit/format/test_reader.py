@@ -276,3 +276,10 @@ def test_a_set_that_makes_no_sense_is_damage(copy, change, found):
     _rewrite(copy, sets={"text": {**stored["sets"]["text"], **change}})
     with pytest.raises(DamagedCacheError, match=found):
         open_cache(copy)
+
+
+def test_a_huge_manifest_is_not_even_read(copy):
+    with (copy / "ckd.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DamagedCacheError, match="is not read"):
+        open_cache(copy)

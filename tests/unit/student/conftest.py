@@ -36,6 +36,8 @@ RECIPE: dict[str, Any] = {
 def student_cache() -> ModuleType:
     """The module that builds the cache."""
     spec = importlib.util.spec_from_file_location("student_cache", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["student_cache"] = module
     spec.loader.exec_module(module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,7 +35,8 @@ SMALL = {
 
 def fresh(family="bert", segment_tokens=32, seed=0, **fields):
     config = {"model_type": family, **SMALL.get(family, {}), **fields}
-    return make_model(ModelRecipe(config=config, seed=seed), None, SUPPORT, None, segment_tokens)
+    recipe = ModelRecipe(config=config, seed=seed)
+    return make_model(recipe, Path(), SUPPORT, Path(), segment_tokens)
 
 
 @pytest.mark.parametrize("family", SMALL)
