@@ -29,8 +29,8 @@ train student
 train hard-twin --set loss.distill=0 --set loss.hard=1
 
 step "4/4  Held-out loss, same steps, same seed, same order"
-ckd-student evaluate "$folder/student" --task mlm --cache "$cache"
-ckd-student evaluate "$folder/hard-twin" --task mlm --cache "$cache"
+ckd-student evaluate "$folder/student" --task mlm --cache "$cache" --target gold
+ckd-student evaluate "$folder/hard-twin" --task mlm --cache "$cache" --target gold
 cat <<TEXT
 
 This shows the machinery, not evidence: the teacher \`tech\` has read this text in its training.

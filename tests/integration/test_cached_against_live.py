@@ -11,11 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import ckd_cache
-from ckd_cache.build.recipe import read_recipe
-from ckd_cache.build.run import build_cache
-from ckd_cache.types import TeacherArrays
 from tests.integration import builds
 from tests.integration.test_teacher_families import (
     FAMILIES,
@@ -25,6 +20,11 @@ from tests.integration.test_teacher_families import (
     live,
     make,
 )
+
+import ckd_cache
+from ckd_cache.build.recipe import read_recipe
+from ckd_cache.build.run import build_cache
+from ckd_cache.types import TeacherArrays
 
 MAX_NATS = 1e-4
 STEP = math.sqrt(24 * MAX_NATS)

@@ -150,7 +150,7 @@ def test_killed_training_resumes(student, cache, tmp_path):
     """kill -9, then the same command with --resume: the steps go on where a checkpoint stands."""
     folder, _ = student
     arguments = ["train", folder / "student.yaml", "--cache", cache, "--target", "mix", "-o",
-                 tmp_path / "run", "--set", "training.max_steps=40", "--set",
+                 tmp_path / "run", "--set", "training.max_steps=12", "--set",
                  "training.save_steps=2", "--set", "training.logging_steps=1"]  # fmt: skip
     with subprocess.Popen(
         command(*arguments), stderr=subprocess.PIPE, text=True, env=environment()
@@ -164,4 +164,4 @@ def test_killed_training_resumes(student, cache, tmp_path):
     assert result.exit_code == 0, result.output
     assert "going on from" in result.stderr
     assert "checkpoint-" in result.stderr.split("going on from")[1].splitlines()[0]
-    assert "40 steps" in result.stdout
+    assert "12 steps" in result.stdout

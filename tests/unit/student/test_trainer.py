@@ -13,6 +13,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Trai
 
 from ckd_cache.errors import MismatchError, StudentError
 from ckd_cache.format.reader import open_cache
+from ckd_cache.progress import SILENT
 from ckd_student.callbacks import GentleStop
 from ckd_student.evaluation import HeldOut
 from ckd_student.genres import GenreLookup
@@ -25,8 +26,28 @@ from ckd_student.train import StoppedEarly, train
 from ckd_student.trainer import StudentData, StudentTrainer
 
 
-def run(recipe, cache, output, *overrides, target="mix", **flags):
-    return train(TrainRequest(recipe, cache, target, output, overrides, **flags))
+def run(recipe, cache, output, *overrides, target="mix", progress=SILENT, **flags):
+    return train(TrainRequest(recipe, cache, target, output, overrides, **flags), progress)
+
+
+class CountedProgress:
+    """Remembers where the steps began and how many were done."""
+
+    def __init__(self):
+        self.already, self.steps, self.notes = -1, 0, []
+
+    def task(self, name, *, total, unit, already=0):
+        self.already = already
+        return self
+
+    def advance(self, amount=1):
+        self.steps += amount
+
+    def done(self):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def weights(folder):
@@ -257,8 +278,10 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     shutil.copytree(last, half_written)
     (half_written / "trainer_state.json").write_text("{")
     assert newest_checkpoint(tmp_path / "cut") == last
-    resumed = run(recipe, cache, tmp_path / "cut", *overrides, resume=True)
-    assert resumed.steps == 16
+    seen = CountedProgress()
+    resumed = run(recipe, cache, tmp_path / "cut", *overrides, resume=True, progress=seen)
+    begun = int(last.name.removeprefix("checkpoint-"))
+    assert (seen.already, seen.steps, resumed.steps) == (begun, 16 - begun, 16)
     assert_same_weights(tmp_path / "cut", tmp_path / "whole")
 
 
