@@ -118,7 +118,7 @@ def train(
 @click.option(
     "--split", type=click.Choice(["train", "fit", "test"]), default="test", show_default=True
 )
-@click.option("--set", "set_name", default="text", show_default=True, help="Set of the cache.")
+@click.option("--set-name", default="text", show_default=True, help="Set of the cache.")
 @click.option("--target", help="Also measure the KL to this target.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -168,6 +169,17 @@ def test_under_autocast() -> None:
     torch.testing.assert_close(narrow, plain, rtol=0.02, atol=0.1)
 
 
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate's settings are one per process; other tests of this process have made theirs."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
 def test_wrapped_by_accelerate() -> None:
     from accelerate import Accelerator
 

@@ -103,8 +103,7 @@ def test_half_precision_files_do_not_make_a_half_precision_teacher(
     model = BertForMaskedLM(BertConfig(**TINY)).bfloat16()
     folder = saved(model, tiny_tokenizer_folder, tmp_path)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
-    teacher = load(folder, support)
-    assert {p.dtype for p in teacher.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in load(folder, support).model.parameters()} == {torch.float32}
 
 
 def test_loading_is_silent_and_leaves_the_settings_alone(
