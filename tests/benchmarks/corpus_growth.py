@@ -1,9 +1,9 @@
 """Does a corpus ten times as large build in ten times the time with the same memory?
 
-Builds two caches with the quickstart's teachers, each in a process of its own, from text made out
+Builds two caches with a teacher of the quickstart, each in a process of its own, from text made out
 of the standard library's docstrings, and prints time, peak resident memory and their ratios.
 
-    python tests/benchmarks/corpus_growth.py [--documents 1500] [--factor 10]
+    python tests/benchmarks/corpus_growth.py [--documents 4500] [--factor 10]
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from ckd_cache.corpus.source import DocstringsSource, ReadReport, read_documents
 
-TEACHERS = Path(__file__).parents[2] / "workflows" / "quickstart" / "teachers"
+FOLDER = Path(__file__).parents[2] / "workflows" / "quickstart" / "teachers"
+TEACHERS = {"prose": FOLDER / "prose"}
 
 
 def write_corpus(path: Path, documents: int) -> None:
@@ -34,7 +36,9 @@ def write_corpus(path: Path, documents: int) -> None:
             file.write(json.dumps({"text": text}) + "\n")
 
 
-def write_recipe(folder: Path, documents: int) -> Path:
+def write_recipe(
+    folder: Path, documents: int, teachers: Mapping[str, Path], mask_fraction: float = 0.15
+) -> Path:
     """Write a corpus of ``documents`` documents and a recipe that builds a cache of it."""
     folder.mkdir()
     write_corpus(folder / "corpus.jsonl", documents)
@@ -43,10 +47,10 @@ def write_recipe(folder: Path, documents: int) -> Path:
             "sources": [{"kind": "jsonl", "paths": ["corpus.jsonl"]}],
             "segment_tokens": 128,
         },
-        "objective": {"kind": "masked_lm", "views": 1},
-        "teachers": [{"name": n, "model": str(TEACHERS / n)} for n in ("prose", "tech")],
+        "objective": {"kind": "masked_lm", "mask_fraction": mask_fraction},
+        "teachers": [{"name": n, "model": str(path)} for n, path in teachers.items()],
         "shards": {"slots": 8192, "chunk_slots": 2048},
-        "runtime": {"device": "cpu", "batch_tokens": 8192},
+        "runtime": {"device": "cpu", "batch_tokens": 16384},
     }
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -54,7 +58,7 @@ def write_recipe(folder: Path, documents: int) -> Path:
 
 
 def measure(recipe: Path) -> dict[str, float]:
-    """Build a cache in a process of its own; seconds, peak MiB, slots."""
+    """Build a cache in a process of its own: seconds, seconds of CPU, peak MiB, slots."""
     cache = recipe.parent / "growth.ckd"
     start = "from ckd_cache.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(recipe), "--cache", str(cache)]
@@ -67,28 +71,32 @@ def measure(recipe: Path) -> dict[str, float]:
         raise SystemExit(message)
     manifest = json.loads((cache / "ckd.json").read_bytes())
     slots = sum(part["slots"] for part in manifest["sets"]["text"]["parts"])
-    return {"seconds": seconds, "peak_mib": usage.ru_maxrss / 1024, "slots": slots}
+    return {
+        "slots": slots,
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_mib": usage.ru_maxrss / 1024,
+    }
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=1500)
+    parser.add_argument("--documents", type=int, default=4500)
     parser.add_argument("--factor", type=int, default=10)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         sizes = {"1": options.documents, str(options.factor): options.documents * options.factor}
         rows = {
-            label: measure(write_recipe(Path(name) / label, documents))
+            label: measure(write_recipe(Path(name) / label, documents, TEACHERS))
             for label, documents in sizes.items()
         }
-    lines = [f"{'corpus':>8} {'slots':>10} {'seconds':>9} {'peak MiB':>9}"]
-    lines += [
-        f"{label + 'x':>8} {row['slots']:>10,.0f} {row['seconds']:>9.1f} {row['peak_mib']:>9.0f}"
-        for label, row in rows.items()
-    ]
     small, large = rows.values()
-    lines.append("ratio    " + "  ".join(f"{k} {large[k] / small[k]:.2f}" for k in small))
+    rows["ratio"] = {name: large[name] / small[name] for name in small}
+    lines = [f"{'corpus':>8}" + "".join(f"{name:>13}" for name in small)]
+    for label, row in rows.items():
+        digits = 2 if label == "ratio" else 0
+        lines.append(f"{label:>8}" + "".join(f"{n:>13,.{digits}f}" for n in row.values()))
     sys.stdout.write("\n".join(lines) + "\n")
 
 

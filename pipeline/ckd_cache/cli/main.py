@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -115,6 +116,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run ``ckd-cache``; the console script."""
+    # Threads of torch that wait by spinning take the cores from whoever shares the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that lacks a character of the corpus shows its code instead of failing.
