@@ -75,19 +75,6 @@ def repository_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real text and models that is not part of the repository; skips where absent.
-
-    It is looked for in CKD_SHARED_DATA, then in ``shared/data`` beside the checkout.
-    """
-    given = os.environ.get("CKD_SHARED_DATA")
-    folder = Path(given) if given else ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no folder {folder}; set CKD_SHARED_DATA to run this test")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def tiny_texts() -> list[str]:
     """A few hundred English paragraphs: docstrings of modules that every Python has."""
     found = (

@@ -12,6 +12,7 @@ import numpy as np
 
 from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.numerics.splits import SPLIT_NAMES
+from ckd_cache.progress import SILENT, Progress
 from ckd_cache.types import Array, iter_ranges
 from ckd_student.order import Chunk, chunk_of
 
@@ -61,24 +62,32 @@ def target_of(examples: SetReader, target: str, cache: Path) -> None:
         message = (
             f"{cache}: target {target!r} lacks {len(lacking)} of {len(examples.record.parts)} "
             f"parts ({', '.join(lacking[:3])}{', …' if len(lacking) > 3 else ''}). "
-            "Run the command that makes it (ckd-cache build or ckd-cache merge) again."
+            f"If the recipe asks for it, finish it with `ckd-cache build RECIPE --cache {cache}`; "
+            f"if it was merged later, run the same `ckd-cache merge {cache} --name {target} …` "
+            "again."
         )
         raise IncompleteCacheError(message)
 
 
-def chunks_of_split(examples: SetReader, split: str) -> list[Chunk]:
+def chunks_of_split(examples: SetReader, split: str, progress: Progress = SILENT) -> list[Chunk]:
     """The chunks with examples of a split that have a slot, in their order in the set."""
     wanted = SPLIT_NAMES.index(split)
+    ranges = [
+        (shard.start + start, shard.start + stop)
+        for shard in examples.shards()
+        for start, stop in iter_ranges(shard.stop - shard.start, examples.layout.chunk_examples)
+    ]
+    task = progress.task(f"examples of split {split}", total=len(ranges), unit="chunks")
     chunks = []
-    for shard in examples.shards():
-        for start, stop in iter_ranges(shard.stop - shard.start, examples.layout.chunk_examples):
-            first, last = shard.start + start, shard.start + stop
-            takes_part = examples.examples.splits(first, last) == wanted
-            if takes_part.any():
-                takes_part &= examples.examples.read(first, last).slot_mask.any(axis=1)
-            chunk = chunk_of(first, takes_part)
-            if chunk.count:
-                chunks.append(chunk)
+    for first, last in ranges:
+        takes_part = examples.examples.splits(first, last) == wanted
+        if takes_part.any():
+            takes_part &= examples.examples.read(first, last).slot_mask.any(axis=1)
+        chunk = chunk_of(first, takes_part)
+        if chunk.count:
+            chunks.append(chunk)
+        task.advance()
+    task.done()
     return chunks
 
 

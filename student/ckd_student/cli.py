@@ -153,12 +153,13 @@ def _table(tally: Tally, title: str) -> Any:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    for name in ("genre", "slots", "nats a slot", "top-1", "top-5", "KL to target"):
+    names = ("genre", "slots", "nats a slot", "top-1", "top-5")
+    for name in (*names, "KL to target") if tally.has_target else names:
         table.add_column(name, justify="left" if name == "genre" else "right")
     for genre, scores in [*tally.by_genre().items(), ("all", tally.scores())]:
-        kl = "" if scores.kl is None else f"{scores.kl:.4f}"
+        kl = [] if scores.kl is None else [f"{scores.kl:.4f}"]
         shares = (f"{scores.top1:.1%}", f"{scores.top5:.1%}")
-        table.add_row(genre, f"{scores.slots:,}", f"{scores.loss:.4f}", *shares, kl)
+        table.add_row(genre, f"{scores.slots:,}", f"{scores.loss:.4f}", *shares, *kl)
     return table
 
 

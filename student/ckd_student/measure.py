@@ -48,7 +48,9 @@ def measure_folder(
         message = f"{folder}: there is no such folder. Name the --output of ckd-student train."
         raise StudentError(message)
     examples = open_set(cache, set_name)
-    stream = open_stream(cache, target=target, set_name=set_name, split=split, window=0)
+    stream = open_stream(
+        cache, target=target, set_name=set_name, split=split, window=0, progress=progress
+    )
     support = examples.support.record
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = load_model(str(folder), cache / support_part(examples.record.support))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ckd_cache.errors import StudentError
+from ckd_cache.progress import SILENT, Progress
 from ckd_student.chunks import (
     ExampleRow,
     ExampleSource,
@@ -76,6 +77,7 @@ def open_stream(
     split: str = "train",
     seed: int = 0,
     window: int = 16,
+    progress: Progress = SILENT,
 ) -> ExampleStream:
     """Stream over the examples of a split that have at least one slot.
 
@@ -86,6 +88,7 @@ def open_stream(
         split: ``train``, ``fit`` or ``test``.
         seed: of the order.
         window: chunks that are shuffled together and kept in memory; 0 keeps the set's order.
+        progress: told how far the search for the split's examples is.
 
     Raises:
         IncompleteCacheError: there is no such set or target, or the target lacks parts.
@@ -95,7 +98,7 @@ def open_stream(
     examples = open_set(cache, set_name)
     if target is not None:
         target_of(examples, target, cache)
-    chunks = chunks_of_split(examples, split)
+    chunks = chunks_of_split(examples, split, progress)
     if not chunks:
         message = (
             f"{cache}: no example of split {split!r} in the set {set_name!r} has a slot "

@@ -90,8 +90,11 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
     if record["finished"]:
         done = _finished(request.output, record, recipe.data.evaluate)
         return replace(done, speaks=arguments.should_save)
+    # One process speaks; the others do the same work at the same time.
+    shown = progress if arguments.should_save else SILENT
+    begun_before = request.output.is_dir()  # Trainer makes it
     with _quiet():
-        data = _data(request, recipe, examples, target)
+        data = _data(request, recipe, examples, target, shown)
         model = make_model(
             recipe.model,
             request.recipe.parent,
@@ -99,17 +102,15 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
             request.cache / support_part(examples.record.support),
             examples.record.segment_tokens,
         )
-        stop = GentleStop()
-        callbacks = [ReportProgress(progress), stop]
-        trainer = StudentTrainer(model, arguments, data, recipe.loss, callbacks)
+        trainer = StudentTrainer(model, arguments, data, recipe.loss, [ReportProgress(shown)])
         if not trainer.at_slots:
-            progress.note("The model's head does not work at slots only: it runs on all tokens.")
+            shown.note("The model's head does not work at slots only: it runs on all tokens.")
         _wait_for_all()
         if arguments.should_save:
             begin_output(request.output, record, overwrite=request.overwrite)
         _wait_for_all()
-        _run(trainer, stop, request, progress)
-        held_out = trainer.measure().scores()
+        _run(trainer, request, shown if begun_before else SILENT)
+        held_out = trainer.measure(shown).scores()
         trainer.save_model()
     trained = Trained(request.output, trainer.state.global_step, held_out, recipe.data.evaluate)
     if arguments.should_save:
@@ -117,13 +118,13 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
     return replace(trained, speaks=arguments.should_save)
 
 
-def _run(
-    trainer: StudentTrainer, stop: GentleStop, request: TrainRequest, progress: Progress
-) -> None:
+def _run(trainer: StudentTrainer, request: TrainRequest, progress: Progress) -> None:
     checkpoint = newest_checkpoint(request.output) if request.resume else None
     if request.resume:
         found = "the beginning: there is no checkpoint yet" if checkpoint is None else checkpoint
         progress.note(f"going on from {found}")
+    stop = GentleStop()
+    trainer.add_callback(stop)
     with stopping_gently(stop):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
@@ -153,7 +154,11 @@ def _usable_cores() -> int:
 
 
 def _data(
-    request: TrainRequest, recipe: StudentRecipe, examples: SetReader, target: str | None
+    request: TrainRequest,
+    recipe: StudentRecipe,
+    examples: SetReader,
+    target: str | None,
+    progress: Progress,
 ) -> StudentData:
     return StudentData(
         train=open_stream(
@@ -163,6 +168,7 @@ def _data(
             split=recipe.data.train,
             seed=recipe.data.seed,
             window=recipe.data.window,
+            progress=progress,
         ),
         held_out=HeldOut(
             open_stream(
@@ -171,6 +177,7 @@ def _data(
                 set_name=recipe.data.set,
                 split=recipe.data.evaluate,
                 window=0,
+                progress=progress,
             ),
             GenreLookup(examples),
             examples.support.record.size,

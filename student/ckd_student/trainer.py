@@ -21,6 +21,7 @@ from transformers import (
 
 from ckd_cache.errors import StudentError
 from ckd_cache.modeling.slot_head import plain_slot_logits, slot_logits
+from ckd_cache.progress import SILENT, Progress
 from ckd_student.evaluation import (
     HeldOut,
     Tally,
@@ -162,9 +163,15 @@ class StudentTrainer(Trainer):
         )
         return metrics
 
-    def measure(self) -> Tally:
-        """Sums over the held-out slots, of all processes together."""
+    def measure(self, progress: Progress = SILENT) -> Tally:
+        """Sums over the held-out slots, of all processes together.
+
+        Args:
+            progress: told how far this process is with its share.
+        """
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        share = len(range(rank, len(self.student_data.held_out.stream), world))
+        task = progress.task("evaluating", total=share, unit="examples")
         tally = evaluate_held_out(
             self.student,
             self.student_data.held_out,
@@ -172,7 +179,9 @@ class StudentTrainer(Trainer):
             temperature=self.loss_recipe.temperature,
             at_slots=self.at_slots,
             share=(rank, world),
+            on_examples=task.advance,
         )
+        task.done()
         if world > 1:
             from accelerate.utils import gather_object
 

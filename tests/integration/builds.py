@@ -43,6 +43,7 @@ def recipe(folder: Path, teachers: dict[str, Path], **changes: Any) -> Path:
         "runtime": {"device": "cpu", "batch_tokens": 1024, "threads": 1},
         **changes,
     }
+    content = {name: section for name, section in content.items() if section is not None}
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

@@ -17,6 +17,7 @@ class Outcome:
 
     Attributes:
         shards: shards that this run computed, of all stages.
+        complete: whether the cache has everything that its recipe asks for.
         examples: examples in the cache.
         slots: used slots in the cache.
         teachers: names of the teachers in the cache.
@@ -24,6 +25,7 @@ class Outcome:
     """
 
     shards: int
+    complete: bool
     examples: int
     slots: int
     teachers: tuple[str, ...]
@@ -35,6 +37,7 @@ class Outcome:
         sets = manifest.sets.values()
         return cls(
             shards=shards,
+            complete=manifest.complete,
             examples=sum(record.examples for record in sets),
             slots=sum(part.slots for record in sets for part in record.parts),
             teachers=tuple(dict.fromkeys(name for record in sets for name in record.teachers)),
@@ -47,7 +50,7 @@ class Outcome:
             f"{self.examples:,} examples, {self.slots:,} slots; "
             f"teachers {', '.join(self.teachers)}; targets {', '.join(self.targets) or 'none'}"
         )
-        if self.shards == 0:
-            return f"{cache} is complete: nothing was due. It holds {what}."
+        state = "is complete" if self.complete else "is not complete yet"
         plural = "shard" if self.shards == 1 else "shards"
-        return f"{cache} is complete: {self.shards} {plural} computed. It holds {what}."
+        done = "nothing was due" if self.shards == 0 else f"{self.shards} {plural} computed"
+        return f"{cache} {state}: {done}. It holds {what}."

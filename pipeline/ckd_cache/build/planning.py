@@ -11,12 +11,13 @@ from ckd_cache.build.recipe import Recipe, Teacher
 from ckd_cache.build.teacher_stage import PlannedTeacher
 from ckd_cache.corpus.tokenizer import CorpusTokenizer
 from ckd_cache.format.spec import capture_of
+from ckd_cache.progress import Progress
 from ckd_cache.teachers.device import device_of
-from ckd_cache.teachers.identity import teacher_files
+from ckd_cache.teachers.identity import TeacherFiles, teacher_files
 from ckd_cache.teachers.load import TeacherSpec, check_teacher, load_teacher
 from ckd_cache.teachers.tokens import ExpectedSupport
 
-__all__ = ["expected_support", "plan_teacher"]
+__all__ = ["expected_support", "find_teacher", "plan_teacher"]
 
 
 def expected_support(tokenizer: CorpusTokenizer) -> ExpectedSupport:
@@ -24,15 +25,13 @@ def expected_support(tokenizer: CorpusTokenizer) -> ExpectedSupport:
     return ExpectedSupport(tokenizer.token_strings, tokenizer.special)
 
 
-def plan_teacher(
-    recipe: Recipe, root: Path, teacher: Teacher, tokenizer: CorpusTokenizer, segment_tokens: int
-) -> PlannedTeacher:
-    """Find a teacher, hash it, and check that it can do what the recipe wants of it.
+def find_teacher(root: Path, teacher: Teacher, progress: Progress) -> TeacherFiles:
+    """Find a teacher and hash its files.
 
     Raises:
-        TeacherError: it cannot be found, or does not fit the corpus.
-        RecipeError: ``runtime.device`` names no device.
+        TeacherError: it cannot be found or read.
     """
+    task = progress.task(f"hashing teacher {teacher.name}", total=1, unit="teachers")
     files = teacher_files(
         teacher.name,
         teacher.model,
@@ -40,6 +39,24 @@ def plan_teacher(
         root,
         remote_code=teacher.trust_remote_code,
     )
+    task.advance()
+    task.done()
+    return files
+
+
+def plan_teacher(
+    recipe: Recipe,
+    teacher: Teacher,
+    files: TeacherFiles,
+    tokenizer: CorpusTokenizer,
+    segment_tokens: int,
+) -> PlannedTeacher:
+    """Check that a teacher can do what the recipe wants of it on one set.
+
+    Raises:
+        TeacherError: it does not fit the corpus.
+        RecipeError: ``runtime.device`` names no device.
+    """
     spec = TeacherSpec(
         name=teacher.name,
         dtype=teacher.dtype,
@@ -61,5 +78,6 @@ def plan_teacher(
         device=str(device_of(device)),
         batch_tokens=recipe.runtime.batch_tokens,
         threads=threads(recipe.runtime.threads),
+        insisted=frozenset({"batch_tokens", "threads"} & recipe.runtime.model_fields_set),
         load=partial(load_teacher, spec, files.folder, device, support, segment_tokens),
     )

@@ -22,6 +22,7 @@ from ckd_cache.settings import read_settings
 from ckd_cache.types import JsonObject
 
 __all__ = [
+    "NAME_PATTERN",
     "Capture",
     "Corpus",
     "Corruption",
@@ -37,20 +38,26 @@ __all__ = [
     "read_recipe",
 ]
 
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", min_length=1, max_length=64)
-]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""Names become folders and stand in commands."""
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 DEFAULT_SET = "text"
+RESERVED_SETS = ("journal", "staging", "supports")
+"""Folders of a cache that are no sets."""
+_COLDEST, _HOTTEST = 0.05, 100.0
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class _ReadingSource(_Section):
+class _NamedSource(_Section):
     name: Name | None = None
     genre: str | None = Field(None, description="kind of text; default: the source's name")
+
+
+class _ReadingSource(_NamedSource):
     on_error: Literal["raise", "skip"] = "raise"
 
 
@@ -79,7 +86,7 @@ class Parquet(_ReadingSource):
     column: str = "text"
 
 
-class Docstrings(_ReadingSource):
+class Docstrings(_NamedSource):
     """The docstrings of the Python standard library."""
 
     kind: Literal["docstrings"]
@@ -133,8 +140,11 @@ class MaskedLm(_Section):
     @classmethod
     def _in_range(cls, value: float | tuple[float, float]) -> float | tuple[float, float]:
         low, high = value if isinstance(value, tuple) else (value, value)
-        if not 0 < low <= high <= 1:
-            message = f"found {value}, expected a number in (0, 1] or a range [low, high] within it"
+        if not (0 <= low <= high <= 1 and high > 0):
+            message = (
+                f"found {value}, expected a number above 0 and up to 1, or a range [low, high] "
+                "with 0 <= low <= high <= 1"
+            )
             raise ValueError(message)
         return value
 
@@ -186,9 +196,11 @@ class Capture(_Section):
     @field_validator("temperatures")
     @classmethod
     def _usable(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if 1.0 not in value or len(set(value)) != len(value) or min(value) <= 0:
+        usable = all(_COLDEST <= temperature <= _HOTTEST for temperature in value)
+        if 1.0 not in value or len(set(value)) != len(value) or not usable:
             message = (
-                f"found {list(value)}, expected distinct positive temperatures with 1.0 among them"
+                f"found {list(value)}, expected distinct temperatures from {_COLDEST} to {_HOTTEST}"
+                " with 1.0 among them"
             )
             raise ValueError(message)
         return tuple(sorted(value))
@@ -217,7 +229,9 @@ class Target(_Section):
     tau: float = Field(1.0, gt=0)
     temperature: float = Field(1.0, gt=0)
     top_k: int | None = Field(None, ge=1, le=65_535, description="default: capture.top_k")
-    teachers: list[Name] | None = Field(None, description="default: all teachers of the recipe")
+    teachers: list[Name] | None = Field(
+        None, min_length=1, description="default: all teachers of the recipe"
+    )
 
 
 class Runtime(_Section):
@@ -242,7 +256,7 @@ class Recipe(_Section):
 
     corpus: Corpus | None = None
     objective: MaskedLm | None = None
-    sets: dict[Name, SetRecipe] | None = None
+    sets: dict[Name, SetRecipe] | None = Field(None, min_length=1)
     teachers: list[Teacher] = Field(min_length=1)
     splits: Splits = Splits()
     capture: Capture = Capture()
@@ -257,6 +271,16 @@ class Recipe(_Section):
             raise ValueError(message)
         if self.sets is not None and self.objective is not None:
             message = "`objective` belongs inside each of `sets`"
+            raise ValueError(message)
+        reserved = sorted(set(self.each_set()) & set(RESERVED_SETS))
+        if reserved:
+            message = f"a set cannot be called {', '.join(reserved)}: a cache has such a folder"
+            raise ValueError(message)
+        if self.teachers[0].tokenizer == "corpus" and not self._name_tokenizers():
+            message = (
+                f"teacher {self.teachers[0].name} comes first and has `tokenizer: corpus`, so the "
+                "corpus has no tokenizer; name one as `corpus.tokenizer`"
+            )
             raise ValueError(message)
         known = [teacher.name for teacher in self.teachers]
         _distinct("teacher", known)
@@ -273,14 +297,39 @@ class Recipe(_Section):
             return {}
         return {DEFAULT_SET: SetRecipe(corpus=self.corpus, objective=self.objective or MaskedLm())}
 
-    def tokenizer_of(self, set_recipe: SetRecipe) -> str:
-        """Folder or hub name of a set's tokenizer."""
-        return set_recipe.corpus.tokenizer or self.teachers[0].model
+    def tokenizer_of(self, set_recipe: SetRecipe) -> tuple[str, str | None]:
+        """Folder or hub name of a set's tokenizer, and its revision."""
+        if set_recipe.corpus.tokenizer is not None:
+            return set_recipe.corpus.tokenizer, None
+        first = self.teachers[0]
+        return first.model, first.revision
 
     def identity(self) -> JsonObject:
         """The resolved recipe without ``runtime``, as it goes into the manifest."""
-        resolved: JsonObject = self.model_dump(mode="json", exclude={"runtime"}, exclude_none=True)
+        sets = {name: self._resolved_set(one) for name, one in self.each_set().items()}
+        targets = [
+            target.model_copy(update={"top_k": target.top_k or self.capture.top_k})
+            for target in self.targets
+        ]
+        update = {"corpus": None, "objective": None, "sets": sets, "targets": targets}
+        resolved: JsonObject = self.model_copy(update=update).model_dump(
+            mode="json", exclude={"runtime"}, exclude_none=True
+        )
         return resolved
+
+    def _resolved_set(self, set_recipe: SetRecipe) -> SetRecipe:
+        sources = [
+            source.model_copy(
+                update={"name": source_name(source), "genre": source.genre or source_name(source)}
+            )
+            for source in set_recipe.corpus.sources
+        ]
+        update = {"sources": sources, "tokenizer": self.tokenizer_of(set_recipe)[0]}
+        corpus = set_recipe.corpus.model_copy(update=update)
+        return set_recipe.model_copy(update={"corpus": corpus})
+
+    def _name_tokenizers(self) -> bool:
+        return all(one.corpus.tokenizer is not None for one in self.each_set().values())
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -308,6 +357,7 @@ def _distinct(word: str, names: Sequence[str]) -> None:
 
 
 def _check_target(target: Target, known: Sequence[str], capture: Capture) -> None:
+    _distinct(f"teacher of target {target.name}", target.teachers or [])
     unknown = sorted(set(target.teachers or []) - set(known))
     if unknown:
         message = (

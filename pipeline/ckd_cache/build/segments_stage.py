@@ -10,7 +10,7 @@ from pathlib import Path
 from ckd_cache.build.groups import add_stats
 from ckd_cache.build.identity import refuse_change, segments_identity
 from ckd_cache.build.profile import CORPUS_LIBRARIES, library_versions
-from ckd_cache.build.recipe import Recipe, SetRecipe, source_name
+from ckd_cache.build.recipe import Recipe
 from ckd_cache.build.session import Session
 from ckd_cache.build.slots_stage import mask_settings
 from ckd_cache.build.sources import source_spec
@@ -20,7 +20,6 @@ from ckd_cache.corpus.masking import slots_per_example
 from ckd_cache.corpus.segments import ResumePoint, SegmentSettings, segment_shards
 from ckd_cache.corpus.source import ReadReport, SourceSpec, contents_of
 from ckd_cache.corpus.tokenizer import CorpusTokenizer
-from ckd_cache.errors import MismatchError
 from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.arrow_io import encode_documents, encode_segments
 from ckd_cache.format.journal import Journal, ShardLine
@@ -33,16 +32,26 @@ from ckd_cache.format.paths import (
 )
 from ckd_cache.format.spec import Layout, layout_of
 from ckd_cache.format.workspace import ShardFiles
+from ckd_cache.progress import Progress
 from ckd_cache.types import JsonObject
 
-__all__ = ["fill_segments"]
+__all__ = ["Cut", "check_segments", "fill_segments", "plan_segments"]
 
 FIRST = increment_name(0)
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """How one set's corpus is cut."""
+class Cut:
+    """How one set's corpus is cut.
+
+    Attributes:
+        set_name: the set.
+        sources: in reading order.
+        tokenizer: the corpus's.
+        settings: of the segments.
+        layout: of the examples.
+        identity: of the segments.
+    """
 
     set_name: str
     sources: Sequence[SourceSpec]
@@ -52,53 +61,62 @@ class _Cut:
     identity: JsonObject
 
 
-def fill_segments(
-    session: Session,
-    recipe: Recipe,
-    root: Path,
-    set_name: str,
-    set_recipe: SetRecipe,
-    tokenizer: CorpusTokenizer,
-) -> None:
+def check_segments(cut: Cut, record: SetRecord) -> None:
+    """Check that a set in the cache has the corpus that the recipe asks for, cut the same way.
+
+    Raises:
+        MismatchError: it has another; names the fields.
+    """
+    name = f"the corpus of set {cut.set_name}"
+    refuse_change(name, record.increments[0].identity, cut.identity)
+    stored = record.layout(cut.layout.support_size)
+    refuse_change(name, _layout_identity(stored), _layout_identity(cut.layout))
+
+
+def fill_segments(session: Session, cut: Cut) -> None:
     """Make a set's segments and its support, in one commit, unless they are there.
 
     Raises:
-        CorpusError: a source or the tokenizer cannot be used.
-        MismatchError: the cache was built from another corpus, or cut otherwise.
+        CorpusError: a source cannot be read.
+        MismatchError: the segments were begun from another corpus, or cut otherwise.
     """
-    cut = _cut(recipe, root, set_name, set_recipe, tokenizer)
-    record = session.manifest.sets.get(set_name)
-    if record is not None:
-        refuse_change(f"the corpus of set {set_name}", record.increments[0].identity, cut.identity)
-        _refuse_layout(set_name, record, cut.layout)
+    if cut.set_name in session.manifest.sets:
         return
     stage = Stage(
-        key=segments_part(set_name, FIRST),
-        identity=cut.identity,
+        key=segments_part(cut.set_name, FIRST),
+        # The layout is no part of the fingerprint, but shards of two layouts do not mix.
+        identity={**cut.identity, **_layout_identity(cut.layout)},
         profile=library_versions(CORPUS_LIBRARIES),
         shards=partial(_segment_files, session, cut),
     )
     journal = session.fill(stage)
-    support = fill_support(session, set_name, FIRST, tokenizer, journal, cut.layout)
-    sets = {**session.manifest.sets, set_name: _set_record(cut, journal, support.fingerprint)}
+    support = fill_support(session, cut.set_name, FIRST, cut.tokenizer, journal, cut.layout)
+    sets = {**session.manifest.sets, cut.set_name: _set_record(cut, journal, support.fingerprint)}
     manifest = session.manifest.model_copy(update={"sets": sets, "supports": support.records})
     session.commit(manifest, [journal, *support.journals])
 
 
-def _cut(
-    recipe: Recipe, root: Path, set_name: str, set_recipe: SetRecipe, tokenizer: CorpusTokenizer
-) -> _Cut:
+def plan_segments(
+    recipe: Recipe,
+    root: Path,
+    set_name: str,
+    tokenizer: CorpusTokenizer,
+    progress: Progress,
+) -> Cut:
+    """How a set's corpus is to be cut; its sources are read once, to know their contents.
+
+    Raises:
+        CorpusError: a source or the tokenizer cannot be used.
+    """
+    set_recipe = recipe.each_set()[set_name]
     corpus, objective = set_recipe.corpus, set_recipe.objective
     tokenizer.require_mask()
     if objective.whole_word:
         tokenizer.require_words()
     sources = [source_spec(source, root) for source in corpus.sources]
-    contents = {
-        source_name(source): contents_of(spec)
-        for source, spec in zip(corpus.sources, sources, strict=True)
-    }
+    contents = _contents(set_name, sources, progress)
     slots = slots_per_example(mask_settings(objective), corpus.segment_tokens, tokenizer.n_special)
-    return _Cut(
+    return Cut(
         set_name=set_name,
         sources=sources,
         tokenizer=tokenizer,
@@ -114,19 +132,27 @@ def _cut(
     )
 
 
-def _refuse_layout(set_name: str, record: SetRecord, layout: Layout) -> None:
-    stored = record.layout(layout.support_size)
-    if stored != layout:
-        message = (
-            f"set {set_name} is cut into shards of {stored.shard_examples} examples, chunks of "
-            f"{stored.chunk_examples} and {stored.slots} slots an example; the recipe now gives "
-            f"{layout.shard_examples}, {layout.chunk_examples} and {layout.slots}. Restore "
-            "`shards` and `mask_fraction`, or build into another folder with --cache."
-        )
-        raise MismatchError(message)
+def _contents(set_name: str, sources: Sequence[SourceSpec], progress: Progress) -> dict[str, str]:
+    task = progress.task(f"hashing sources of {set_name}", total=len(sources), unit="sources")
+    contents = {}
+    for source in sources:
+        contents[source.name] = contents_of(source)
+        task.advance()
+    task.done()
+    return contents
 
 
-def _segment_files(session: Session, cut: _Cut, journal: Journal) -> Iterator[ShardFiles]:
+def _layout_identity(layout: Layout) -> JsonObject:
+    return {
+        "shards": {
+            "examples": layout.shard_examples,
+            "chunk_examples": layout.chunk_examples,
+            "slots_per_example": layout.slots,
+        }
+    }
+
+
+def _segment_files(session: Session, cut: Cut, journal: Journal) -> Iterator[ShardFiles]:
     report = ReadReport()
     already = sum(line.stats["segments"] for line in journal.lines)
     task = session.progress.task(f"segments {FIRST}", total=None, unit="segments", already=already)
@@ -166,7 +192,7 @@ def _resume_point(lines: Sequence[ShardLine]) -> ResumePoint | None:
     return ResumePoint(last.shard, last.stats["next_block"], last.stats["taken"])
 
 
-def _set_record(cut: _Cut, journal: Journal, support: str) -> SetRecord:
+def _set_record(cut: Cut, journal: Journal, support: str) -> SetRecord:
     stats = add_stats([line.stats for line in journal.lines])
     increment = IncrementRecord(
         name=FIRST,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ckd_cache.build.stage import Stage, run_stage
-from ckd_cache.format.journal import Journal
+from ckd_cache.format.journal import Journal, journal_keys, journal_path
 from ckd_cache.format.manifest import Manifest, SetRecord
 from ckd_cache.format.reader import SetReader, open_cache
 from ckd_cache.format.workspace import CacheWriter
@@ -25,8 +25,8 @@ class Session:
         recipe: what the manifest shall say was asked for.
         provenance: what the manifest shall say of this run.
         progress: who listens.
-        complete: whether commits of finished parts leave a complete cache; false while a recipe is
-            being built, true while a target joins a complete cache.
+        complete: what the manifest shall say at the next commit: false while a recipe is being
+            built, for a merge what it said before.
         computed: shards published by this run.
     """
 
@@ -77,3 +77,8 @@ class Session:
         if manifest is None or not manifest.complete or manifest.recipe != self.recipe:
             self.complete = True
             self.commit(self.manifest)
+        for key in journal_keys(self.writer.path):
+            self.progress.note(
+                f"{key} was begun by another recipe and is unfinished; delete "
+                f"{journal_path(self.writer.path, key)} to give it up"
+            )

@@ -19,7 +19,7 @@ from ckd_cache.format.paths import part_name, segments_path, slots_part, slots_p
 from ckd_cache.format.spec import shard_count, shard_range
 from ckd_cache.format.workspace import ShardFiles
 
-__all__ = ["fill_slots", "mask_settings"]
+__all__ = ["check_slots", "fill_slots", "mask_settings"]
 
 
 def mask_settings(objective: MaskedLm) -> MaskSettings:
@@ -35,11 +35,23 @@ def mask_settings(objective: MaskedLm) -> MaskSettings:
     )
 
 
+def check_slots(set_name: str, record: SetRecord, objective: MaskedLm) -> None:
+    """Check that the parts of a set were masked as the objective says.
+
+    Raises:
+        MismatchError: one was masked otherwise; names the fields.
+    """
+    fingerprints = {increment.name: increment.fingerprint for increment in record.increments}
+    for part in record.parts:
+        wanted = slots_identity(fingerprints[part.increment], objective, part.view)
+        refuse_change(f"the masking of {set_name}/{part.name}", part.identity, wanted)
+
+
 def fill_slots(session: Session, set_name: str, objective: MaskedLm) -> None:
     """Make the parts that the objective's views lack, one commit each.
 
     Raises:
-        MismatchError: a part in the cache was masked otherwise.
+        MismatchError: a part was begun with another masking.
     """
     for increment in session.record(set_name).increments:
         for view in range(objective.views):
@@ -51,11 +63,9 @@ def _fill_part(
 ) -> None:
     record = session.record(set_name)
     name = part_name(view, increment.name)
+    if any(part.name == name for part in record.parts):
+        return
     identity = slots_identity(increment.fingerprint, objective, view)
-    for part in record.parts:
-        if part.name == name:
-            refuse_change(f"the masking of {set_name}/{name}", part.identity, identity)
-            return
     key = slots_part(set_name, name)
     shards = partial(_mask_shards, session, set_name, objective, increment, view)
     stage = Stage(key, identity, library_versions(("numpy", "pyarrow")), shards)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +10,10 @@ from functools import partial
 from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards
 from ckd_cache.build.identity import refuse_change, target_part_identity
 from ckd_cache.build.profile import library_versions
+from ckd_cache.build.recipe import NAME_PATTERN
 from ckd_cache.build.session import Session
 from ckd_cache.build.stage import Stage
-from ckd_cache.errors import IncompleteCacheError, MergeError
+from ckd_cache.errors import IncompleteCacheError, MergeError, RecipeError
 from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.encode import decode_target, encode_target
 from ckd_cache.format.journal import Journal
@@ -25,7 +27,9 @@ from ckd_cache.merge.rule import TargetRule, check_captures
 from ckd_cache.merge.stats import target_stats
 from ckd_cache.types import JsonObject
 
-__all__ = ["TargetRequest", "fill_target"]
+__all__ = ["TargetRequest", "check_target", "fill_target", "request_of"]
+
+_NAME = re.compile(NAME_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,11 @@ class TargetRequest:
         tau: softness of the rule.
         temperature: of the target.
         top_k: entries kept a slot; None for as many as the first teacher's.
-        teachers: names, in order; None for all that the set has.
+        teachers: names, in order; None for those the target has if it is there, else for all that
+            the set has.
+
+    Raises:
+        RecipeError: the name cannot be a folder's.
     """
 
     name: str
@@ -47,6 +55,15 @@ class TargetRequest:
     temperature: float = 1.0
     top_k: int | None = None
     teachers: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name, which becomes a folder."""
+        if not _NAME.fullmatch(self.name):
+            message = (
+                f"a target cannot be called {self.name!r}; expected up to 64 letters, digits, "
+                "`_` and `-`, beginning with a letter or digit. Give it another name."
+            )
+            raise RecipeError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +88,42 @@ class _Merge:
         }
 
 
+def request_of(name: str, record: TargetRecord) -> TargetRequest:
+    """The request that a target in a cache was made by."""
+    return TargetRequest(
+        name=name,
+        weighting=record.weighting,
+        tau=1.0 if record.tau is None else record.tau,
+        temperature=record.temperature,
+        top_k=record.k,
+        teachers=tuple(record.teachers),
+    )
+
+
+def check_target(
+    set_name: str, record: SetRecord, support_size: int, request: TargetRequest
+) -> None:
+    """Check that a target of this name, if the set has one, was made by the same rule.
+
+    Raises:
+        MismatchError: it was made by another; names the fields.
+    """
+    stored = record.targets.get(request.name)
+    if stored is None:
+        return
+    wanted = {
+        "weighting": request.weighting,
+        "tau": request.tau,
+        "temperature": request.temperature,
+        "teachers": list(request.teachers or stored.teachers),
+        "top_k": min(request.top_k or stored.k, support_size),
+    }
+    found = {name: stored.identity[name] for name in wanted}
+    refuse_change(f"target {request.name} of set {set_name}", found, wanted)
+
+
 def fill_target(session: Session, set_name: str, request: TargetRequest) -> None:
-    """Make a target for every part that lacks it, one commit each.
+    """Make a target for every part that lacks it, in one commit.
 
     Raises:
         MergeError: the rule does not fit what was captured, or names an unknown teacher.
@@ -80,17 +131,42 @@ def fill_target(session: Session, set_name: str, request: TargetRequest) -> None
         MismatchError: a target of this name was made by another rule.
     """
     record = session.record(set_name)
-    merge = _resolve(set_name, record, session.manifest.supports[record.support].size, request)
+    size = session.manifest.supports[record.support].size
+    merge = _resolve(set_name, record, size, request, _recipe_order(session, record))
     stored = record.targets.get(merge.name)
     if stored is not None:
         refuse_change(f"target {merge.name} of set {set_name}", stored.identity, merge.identity)
-    for part in record.parts:
-        if stored is None or part.name not in stored.parts:
-            _fill_part(session, set_name, merge, part)
+    target = stored or _new_record(merge)
+    journals = {
+        part.name: _fill_part(session, set_name, merge, part)
+        for part in record.parts
+        if part.name not in target.parts
+    }
+    if not journals:
+        return
+    parts = {name: _filled(record, merge, name, journal) for name, journal in journals.items()}
+    target = target.model_copy(update={"parts": {**target.parts, **parts}})
+    update = {"targets": {**record.targets, merge.name: target}}
+    session.commit_set(set_name, record.model_copy(update=update), list(journals.values()))
 
 
-def _resolve(set_name: str, record: SetRecord, support_size: int, request: TargetRequest) -> _Merge:
-    names = request.teachers or tuple(sorted(record.teachers))
+def _recipe_order(session: Session, record: SetRecord) -> tuple[str, ...]:
+    """All teachers of a set, those of the recipe first, in its order."""
+    named = [teacher["name"] for teacher in session.recipe["teachers"]]
+    return tuple(
+        dict.fromkeys([n for n in named if n in record.teachers] + sorted(record.teachers))
+    )
+
+
+def _resolve(
+    set_name: str,
+    record: SetRecord,
+    support_size: int,
+    request: TargetRequest,
+    everyone: tuple[str, ...],
+) -> _Merge:
+    stored = record.targets.get(request.name)
+    names = request.teachers or (tuple(stored.teachers) if stored else everyone)
     unknown = [name for name in names if name not in record.teachers]
     if unknown or not names:
         known = ", ".join(record.teachers) or "none"
@@ -123,33 +199,32 @@ def _check_whole(set_name: str, record: SetRecord, teacher: str) -> None:
     if missing:
         message = (
             f"teacher {teacher} of set {set_name} lacks {', '.join(missing)}; a target needs every "
-            "part of its teachers. Run the build again to finish it."
+            "part of its teachers. Run the build again with a recipe that names the teacher."
         )
         raise IncompleteCacheError(message)
 
 
-def _fill_part(session: Session, set_name: str, merge: _Merge, part: PartRecord) -> None:
+def _fill_part(session: Session, set_name: str, merge: _Merge, part: PartRecord) -> Journal:
     record = session.record(set_name)
-    fingerprints = [record.teachers[t].parts[part.name].fingerprint for t in merge.rule.teachers]
-    identity = target_part_identity(fingerprints, merge.identity)
     stage = Stage(
         key=target_part(set_name, merge.name, part.name),
-        identity=identity,
+        identity=_part_identity(record, merge, part.name),
         profile=library_versions(("numpy", "zarr")),
         shards=partial(_merge_shards, session, set_name, merge, part),
     )
-    journal = session.fill(stage)
-    filled = FilledPart(
-        fingerprint=fingerprint(identity),
+    return session.fill(stage)
+
+
+def _part_identity(record: SetRecord, merge: _Merge, part: str) -> JsonObject:
+    fingerprints = [record.teachers[t].parts[part].fingerprint for t in merge.rule.teachers]
+    return target_part_identity(fingerprints, merge.identity)
+
+
+def _filled(record: SetRecord, merge: _Merge, part: str, journal: Journal) -> FilledPart:
+    return FilledPart(
+        fingerprint=fingerprint(_part_identity(record, merge, part)),
         stats=add_stats([line.stats for line in journal.lines]),
         profile=journal.profile,
-    )
-    stored = record.targets.get(merge.name) or _new_record(merge)
-    target = stored.model_copy(update={"parts": {**stored.parts, part.name: filled}})
-    session.commit_set(
-        set_name,
-        record.model_copy(update={"targets": {**record.targets, merge.name: target}}),
-        [journal],
     )
 
 

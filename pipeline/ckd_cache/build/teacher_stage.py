@@ -16,7 +16,7 @@ from ckd_cache.build.stage import Stage
 from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.encode import decode_teacher, encode_teacher
 from ckd_cache.format.journal import Journal
-from ckd_cache.format.manifest import FilledPart, PartRecord, TeacherRecord
+from ckd_cache.format.manifest import FilledPart, PartRecord, SetRecord, TeacherRecord
 from ckd_cache.format.paths import teacher_part
 from ckd_cache.format.reader import SetReader
 from ckd_cache.format.spec import Capture, teacher_specs
@@ -27,7 +27,7 @@ from ckd_cache.teachers.capture import capture
 from ckd_cache.teachers.load import LoadedTeacher
 from ckd_cache.types import Examples, JsonObject
 
-__all__ = ["PlannedTeacher", "fill_teacher", "resident"]
+__all__ = ["PlannedTeacher", "check_teacher_record", "fill_teacher", "resident"]
 
 Resident = Callable[[], LoadedTeacher]
 """Gives the teacher, loading it at the first call."""
@@ -45,6 +45,8 @@ class PlannedTeacher:
         device: where it will run.
         batch_tokens: tokens of a batch.
         threads: of torch on a CPU.
+        insisted: of ``batch_tokens`` and ``threads``, those that the recipe states; they hold also
+            where a part was begun with others.
         load: loads it.
     """
 
@@ -55,6 +57,7 @@ class PlannedTeacher:
     device: str
     batch_tokens: int
     threads: int
+    insisted: frozenset[str]
     load: Resident
 
     @property
@@ -87,19 +90,27 @@ def resident(teacher: PlannedTeacher) -> Iterator[Resident]:
             release_teacher(one)
 
 
+def check_teacher_record(set_name: str, record: SetRecord, teacher: PlannedTeacher) -> None:
+    """Check that a teacher of this name, if the set has one, is this teacher.
+
+    Raises:
+        MismatchError: it is another; names the fields.
+    """
+    stored = record.teachers.get(teacher.name)
+    if stored is not None:
+        name = f"teacher {teacher.name} of set {set_name}"
+        refuse_change(name, stored.identity, teacher.identity)
+
+
 def fill_teacher(session: Session, set_name: str, teacher: PlannedTeacher, get: Resident) -> None:
     """Run a teacher over every part that lacks it, one commit each.
 
     Raises:
-        MismatchError: the cache has another teacher of this name.
+        MismatchError: a part was begun with another teacher of this name.
         TeacherError: it cannot be loaded, or gives numbers that cannot be stored.
     """
     record = session.record(set_name)
     stored = record.teachers.get(teacher.name)
-    if stored is not None:
-        refuse_change(
-            f"teacher {teacher.name} of set {set_name}", stored.identity, teacher.identity
-        )
     for part in record.parts:
         if stored is None or part.name not in stored.parts:
             _fill_part(session, set_name, teacher, get, part)
@@ -161,9 +172,23 @@ def _capture_shards(
         unit="slots",
         already=sum(line.stats.get("slots", 0) for line in journal.lines),
     )
-    run = _Run(reader, teacher, get, journal, task)
+    run = _Run(reader, teacher, get, _profile_of(session, teacher, journal), journal.key, task)
     yield from group_shards(group, journal, partial(_capture_shard, run))
     task.done()
+
+
+def _profile_of(session: Session, teacher: PlannedTeacher, journal: Journal) -> JsonObject:
+    """The journal's profile, but for what the recipe insists on."""
+    profile = dict(journal.profile)
+    for name in sorted(teacher.insisted):
+        begun, wanted = profile[name], teacher.profile[name]
+        if begun != wanted and any(line.shard >= 0 for line in journal.lines):
+            session.progress.note(
+                f"{journal.key}: begun with {name} {begun}, goes on with {wanted}; its bytes may "
+                "differ from those of an uninterrupted build"
+            )
+        profile[name] = wanted
+    return profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +198,21 @@ class _Run:
     reader: SetReader
     teacher: PlannedTeacher
     get: Resident
-    journal: Journal
+    profile: JsonObject
+    key: str
     task: ProgressTask
 
 
 def _capture_shard(run: _Run, shard: int, start: int, stop: int) -> ShardResult:
     examples = run.reader.examples.read(start, stop)
-    profile, kept = run.journal.profile, run.teacher.capture
-    with compute_threads(profile["threads"]):
+    kept = run.teacher.capture
+    with compute_threads(run.profile["threads"]):
         arrays = capture(
             run.get(),
             examples,
             kept,
-            profile["batch_tokens"],
-            f"{run.journal.key} shard {shard}",
+            run.profile["batch_tokens"],
+            f"{run.key} shard {shard}",
             start,
             _slot_counter(examples, run.task),
         )

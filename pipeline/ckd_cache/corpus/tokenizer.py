@@ -25,6 +25,16 @@ _BATCH_CHARACTERS = 1 << 18
 # Where a tokenizer was loaded from says nothing about it, and differs between machines.
 _NOT_SAVED = ("_commit_hash", "_name_or_path", "is_local", "local_files_only", "name_or_path")
 _CONFIG = "tokenizer_config.json"
+_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +213,24 @@ def _load(name: str, root: Path, revision: str | None) -> Any:
             "folder; correct `tokenizer` (or the first teacher's `model`)."
         )
         raise CorpusError(message)
+    if is_folder and not any((folder / file).is_file() for file in _FILES):
+        # transformers would make up a tokenizer of a few special tokens.
+        message = (
+            f"Tokenizer {name}: there is no tokenizer in {folder}, expected one of "
+            f"{', '.join(_FILES)}. Name a folder that has one, or save one there with "
+            "`AutoTokenizer.from_pretrained(…).save_pretrained(…)`."
+        )
+        raise CorpusError(message)
     where = str(folder) if is_folder else name
     try:
         return AutoTokenizer.from_pretrained(
             where, revision=revision, local_files_only=True if is_folder else None
         )
     except Exception as error:
-        # tokenizers raises Exception itself for a file that it cannot read.
+        # The library tokenizers raises Exception itself for a file that it cannot parse, so there
+        # is no narrower type to catch. Any other type that is not listed is a fault of ours.
+        if not isinstance(error, _UNREADABLE) and type(error) is not Exception:
+            raise
         message = _not_loaded(name, folder, is_folder, error)
         raise CorpusError(message) from error
 

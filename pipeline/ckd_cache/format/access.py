@@ -109,9 +109,9 @@ class FileAccess:
         """Message that a file is damaged, with what to type."""
         place = f" ({where})" if where else ""
         return (
-            f"{self.path}: {relative}{place} is damaged: {found}. Run"
-            f" `ckd-cache verify {self.path}` for everything that is, and restore it from a copy or"
-            " build the cache again."
+            f"{self.path}: {relative}{place} is damaged: {found}. Restore"
+            f" it from a copy, or delete the folder {self.path} and build the cache again:"
+            f" `ckd-cache build RECIPE --cache {self.path}`."
         )
 
     def _row(self, relative: str) -> FileRow:

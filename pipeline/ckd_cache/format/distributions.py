@@ -33,6 +33,7 @@ class StoredArrays:
         record: its record in the manifest.
         layout: how it is cut.
         what: such as ``teacher a``, for messages.
+        remedy: what fills its parts, for messages.
         specs: arrays of each group.
         groups: folder of the group by part.
     """
@@ -42,6 +43,7 @@ class StoredArrays:
     record: SetRecord
     layout: Layout
     what: str
+    remedy: str
     specs: Sequence[ArraySpec]
     groups: Mapping[str, str]
     _open: dict[str, zarr.Array[Any]] = field(default_factory=dict, repr=False)
@@ -58,8 +60,7 @@ class StoredArrays:
             if piece.part.name not in self.groups:
                 message = (
                     f"{where}: {self.what} has nothing yet for part {piece.part.name} (examples"
-                    f" from {piece.part.first_example}). Finish it with `ckd-cache build RECIPE"
-                    f" --cache {self.access.path}`."
+                    f" from {piece.part.first_example}). {self.remedy}"
                 )
                 raise IncompleteCacheError(message)
             yield piece
@@ -203,6 +204,7 @@ def teacher_reader(
         record,
         record.layout(size),
         f"teacher {name}",
+        f"Finish it with {_build(access)}.",
         teacher_specs(teacher.capture, size),
         {part: teacher_part(set_name, name, part) for part in teacher.parts},
     )
@@ -221,10 +223,16 @@ def target_reader(
         record,
         record.layout(size),
         f"target {name}",
+        f"If the recipe asks for it, finish it with {_build(access)}; if it was merged later, run"
+        f" the same `ckd-cache merge {access.path} --name {name} …` again.",
         target_specs(target.capture, size, len(target.teachers)),
         {part: target_part(set_name, name, part) for part in target.parts},
     )
     return TargetReader(name, target, stored, support)
+
+
+def _build(access: FileAccess) -> str:
+    return f"`ckd-cache build RECIPE --cache {access.path}`"
 
 
 def _joined(

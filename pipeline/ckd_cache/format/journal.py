@@ -25,6 +25,7 @@ from ckd_cache.format.durable import (
 )
 from ckd_cache.format.files import FileRow
 from ckd_cache.format.paths import JOURNAL_FOLDER, inside
+from ckd_cache.format.spec import MANIFEST_NAME
 from ckd_cache.types import JsonObject
 
 __all__ = [
@@ -92,7 +93,7 @@ class Journal:
         with storage_errors(path, "open"):
             if not path.exists():
                 _begin(path, {"key": key, "identity": identity, "profile": profile})
-            whole = _whole_lines(path)
+            whole = _whole_lines(cache_path, path)
         head, *rest = whole
         found = list(differences(head["identity"], _plain(identity)))
         if found:
@@ -171,7 +172,7 @@ def _plain(identity: JsonObject) -> JsonObject:
     return plain
 
 
-def _whole_lines(path: Path) -> list[JsonObject]:
+def _whole_lines(cache_path: Path, path: Path) -> list[JsonObject]:
     *lines, torn = path.read_bytes().split(b"\n")
     records = [_decode(line) for line in lines]
     # A crash can also leave a last line whose end reached the disk before its middle.
@@ -180,8 +181,9 @@ def _whole_lines(path: Path) -> list[JsonObject]:
     whole = [record for record in records if record is not None]
     if not whole or len(whole) < len(records):
         message = (
-            f"{path}: line {_first_none(records)} of the journal is not what was written. Delete"
-            " this file to make its part again from the beginning, then run the same build."
+            f"{path}: line {_first_none(records)} of the journal is not what was written. To make"
+            f" its part again from the beginning, {_giving_up(cache_path, path)}, then run the same"
+            " build."
         )
         raise DamagedCacheError(message)
     return whole
@@ -232,5 +234,15 @@ def _mismatch(cache_path: Path, key: str, found: list[tuple[str, object, object]
     changes = "; ".join(f"{name} was {old!r}, is {new!r}" for name, old, new in found)
     return (
         f"{cache_path}: {key} was begun with other settings and is not finished: {changes}."
-        " Restore them and run the same build again, or give the cache another path with --cache."
+        " Restore them and run the same build again; or, to give what is unfinished up,"
+        f" {_giving_up(cache_path, journal_path(cache_path, key))}; or use another folder with"
+        " --cache."
     )
+
+
+def _giving_up(cache_path: Path, path: Path) -> str:
+    """What to delete so that the part of a journal begins anew."""
+    if (cache_path / MANIFEST_NAME).exists():
+        return f"delete {path}"
+    # Without a manifest and a journal, nothing would tell the folder from that of a stranger.
+    return f"delete the folder {cache_path}, where nothing is committed yet"

@@ -347,6 +347,6 @@ def _filled_inconsistency(record: SetRecord) -> str | None:
 
 def _damage(where: str, found: str) -> str:
     return (
-        f"{where}: the manifest is damaged: {found}. Restore ckd.json from a copy, or make the"
-        " cache again with `ckd-cache build RECIPE --cache PATH`."
+        f"{where}: the manifest is damaged: {found}. Restore ckd.json from a copy, or delete"
+        " the folder it lies in and build the cache again: `ckd-cache build RECIPE --cache PATH`."
     )

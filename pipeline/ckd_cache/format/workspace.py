@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckd_cache.errors import StorageError
+from ckd_cache.errors import DamagedCacheError, StorageError
 from ckd_cache.fingerprint import hash_bytes
 from ckd_cache.format.durable import (
     make_folder,
@@ -158,10 +158,7 @@ class CacheWriter:
         Raises:
             StorageError: the file system refused, or the manifest contradicts itself.
         """
-        problem = inconsistency(manifest)
-        if problem is not None:
-            message = f"{self.path}: nothing was committed, the new manifest is wrong: {problem}."
-            raise StorageError(message)
+        self._refuse_unreadable(manifest)
         finished = list(journals)
         rows = [*extra, *(row for journal in finished for row in journal.rows)]
         committed = self._next_generation(manifest, merge_files(self._files(), rows))
@@ -172,6 +169,17 @@ class CacheWriter:
             journal.remove()
             self._checkpoint(f"removed journal {journal.key}")
         return committed
+
+    def _refuse_unreadable(self, manifest: Manifest) -> None:
+        """Check that the manifest can be read again, before anything is replaced by it."""
+        problem = inconsistency(manifest)
+        try:
+            loads(dumps(manifest), MANIFEST_NAME)
+        except (DamagedCacheError, ValueError) as error:
+            problem = str(error)
+        if problem is not None:
+            message = f"{self.path}: nothing was committed, the new manifest is wrong: {problem}"
+            raise StorageError(message)
 
     def _next_generation(self, manifest: Manifest, table: bytes) -> Manifest:
         before = self.manifest

@@ -164,7 +164,8 @@ def _check_present(name: str, arrays: TeacherArrays, slot_mask: NDArray[np.bool_
         message = (
             f"teacher {name!r} has no distribution at {int(absent.sum())} used slots, the first "
             f"at example {example}, slot {slot} of those read, expected one at every used slot: "
-            "run `ckd-cache verify` on the cache"
+            f"the cache is damaged; restore the files of teacher {name!r} from a copy, or delete "
+            "the cache's folder and build it again"
         )
         raise MergeError(message)
 

@@ -22,6 +22,7 @@ _TOKENIZER_FILES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,10 @@ def _read_tokenizer(name: str, folder: Path, *, remote_code: bool) -> Any:
                 str(folder), local_files_only=True, trust_remote_code=remote_code
             )
     except Exception as error:
-        # tokenizers raises Exception itself for a file that it cannot read.
+        # The library tokenizers raises Exception itself for a file that it cannot parse, so there
+        # is no narrower type to catch. Any other type that is not listed is a fault of ours.
+        if not isinstance(error, _UNREADABLE) and type(error) is not Exception:
+            raise
         message = f"teacher {name}: the tokenizer in {folder} cannot be read: {error}"
         raise TeacherError(message) from error
 

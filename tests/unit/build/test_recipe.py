@@ -46,7 +46,7 @@ def test_defaults_are_those_of_the_documentation(tmp_path):
         ("gold", "gold"),
         ("uniform", "uniform"),
     ]
-    assert recipe.tokenizer_of(text) == "models/a"
+    assert recipe.tokenizer_of(text) == ("models/a", None)
 
 
 def test_overrides_replace_values(tmp_path):
@@ -94,11 +94,18 @@ shard: {slots: 5}
     [
         ("objective.mask_fraction=0", "mask_fraction"),
         ("objective.mask_fraction=[0.5, 0.1]", "mask_fraction"),
+        ("objective.mask_fraction=[0.0, 0.0]", "mask_fraction"),
         ("objective.corruption.mask=0.9", "expected 1"),
         ("splits.test=0.99", "nothing is left to train on"),
         ("capture.temperatures=[2.0]", "1.0 among them"),
         ("capture.max_nats=1e-15", "expected 0"),
         ("runtime.workers=4", "one worker"),
+        ("targets=[{name: t, tau: .inf}]", "targets[0].tau"),
+        ("capture.temperatures=[1.0, 1e-9]", "distinct temperatures"),
+        ("targets=[{name: t, teachers: []}]", "targets[0].teachers"),
+        ("targets=[{name: t, teachers: [a, a]}]", "found more than once: a"),
+        ("corpus.sources=[{kind: docstrings, on_error: skip}]", "on_error"),
+        ("teachers.0.tokenizer=corpus", "corpus.tokenizer"),
         ("targets=[{name: t, temperature: 2.0}]", "temperature 2 is not captured"),
         ("targets=[{name: t, teachers: [z]}]", "no teacher called z"),
         ("targets=[{name: t}, {name: t}]", "found more than once: t"),
@@ -122,6 +129,29 @@ teachers: [{name: a, model: m}]
 """
     recipe = read_recipe(written(tmp_path, several))
     assert list(recipe.each_set()) == ["one", "two"]
+
+
+def test_sets_need_names_that_are_free(tmp_path):
+    for name in ("journal", "staging", "supports"):
+        text = f"""
+sets: {{{name}: {{corpus: {{sources: [{{kind: docstrings}}]}}}}}}
+teachers: [{{name: a, model: m}}]
+"""
+        assert f"cannot be called {name}" in problems(tmp_path, text)
+    assert "sets" in problems(tmp_path, "sets: {}\nteachers: [{name: a, model: m}]\n")
+
+
+def test_the_recipe_in_the_manifest_is_resolved(tmp_path):
+    stored = read_recipe(written(tmp_path, SMALL)).identity()
+    corpus = stored["sets"]["text"]["corpus"]
+    assert corpus["tokenizer"] == "models/a"
+    assert (corpus["sources"][0]["name"], corpus["sources"][0]["genre"]) == ("text", "text")
+    assert stored["targets"][0]["top_k"] == 32
+
+
+def test_the_tokenizer_is_of_the_first_teachers_revision(tmp_path):
+    recipe = read_recipe(written(tmp_path, SMALL), ["teachers.0.revision=v1"])
+    assert recipe.tokenizer_of(recipe.each_set()["text"]) == ("models/a", "v1")
 
 
 def test_the_recipes_that_ship_are_valid(repository_root):

@@ -165,8 +165,24 @@ def test_an_unfilled_part_is_incomplete(copy):
         writer.commit(writer.manifest.model_copy(update={"sets": {"text": text}}))
     teacher = open_cache(copy).set("text").teachers["a"]
     assert len(teacher.read(0, 10)) == 10
-    with pytest.raises(IncompleteCacheError, match=r"teacher a has nothing yet for part v1-0000"):
+    with pytest.raises(IncompleteCacheError) as found:
         teacher.read(9, 11)
+    assert "teacher a has nothing yet for part v1-0000" in str(found.value)
+    assert f"`ckd-cache build RECIPE --cache {copy}`" in str(found.value)
+    assert "ckd-cache merge" not in str(found.value)
+
+
+def test_an_unfinished_target_names_both_commands_that_may_have_made_it(copy):
+    with CacheWriter.begin(copy) as writer:
+        assert writer.manifest is not None
+        text = writer.manifest.sets["text"]
+        mix = text.targets["mix"].model_copy(update={"parts": {}})
+        text = text.model_copy(update={"targets": {"mix": mix}})
+        writer.commit(writer.manifest.model_copy(update={"sets": {"text": text}}))
+    with pytest.raises(IncompleteCacheError) as found:
+        open_cache(copy).set("text").targets["mix"].read(0, 1)
+    assert f"`ckd-cache build RECIPE --cache {copy}`" in str(found.value)
+    assert f"`ckd-cache merge {copy} --name mix …`" in str(found.value)
 
 
 def test_an_open_reader_outlives_a_commit(copy):

@@ -25,6 +25,7 @@ from ckd_cache.format.reader import open_cache
 from ckd_cache.format.workspace import CacheWriter, ShardFiles
 
 SCRIPT = Path(__file__).with_name("small_cache.py")
+KEY = "text/slots/v9-0000"
 EMPTY = Manifest(complete=True, recipe={}, supports={}, sets={}, provenance={})
 
 
@@ -257,6 +258,28 @@ def test_another_identity_is_a_mismatch_that_names_the_fields(tmp_path):
     begun(tmp_path / "x")
     with pytest.raises(MismatchError, match=r"text/slots/v0-0000 .*b\.c was 2, is 3"):
         reopened(tmp_path / "x", {"a": 1, "b": {"c": 3}})
+
+
+def test_what_a_mismatch_says_to_delete_lets_the_part_begin_anew(tmp_path, built):
+    """Before the first commit a folder without journals would be taken for a stranger's."""
+    shutil.copytree(built, tmp_path / "committed")
+    for cache in (tmp_path / "fresh", tmp_path / "committed"):
+        with CacheWriter.begin(cache) as writer:
+            journal = writer.journal(KEY, {"a": 1}, {})
+            writer.publish(journal, ShardFiles(0, {f"{KEY}/00000.arrow": b"old"}, {}))
+        with CacheWriter.begin(cache) as writer, pytest.raises(MismatchError) as found:
+            writer.journal(KEY, {"a": 2}, {})
+        advised = Path(str(found.value).split("delete ")[1].split("; or")[0].split(",")[0])
+        assert advised == (journal_path(cache, KEY) if cache.name == "committed" else cache)
+        shutil.rmtree(cache) if advised == cache else advised.unlink()
+        with CacheWriter.begin(cache) as writer:
+            journal = writer.journal(KEY, {"a": 2}, {})
+            assert journal.lines == []
+            writer.publish(journal, ShardFiles(0, {f"{KEY}/00000.arrow": b"new"}, {}))
+            manifest = writer.manifest or EMPTY
+            writer.commit(manifest, [journal])
+        assert open_cache(cache).files.get(f"{KEY}/00000.arrow").bytes == 3
+        assert (cache / KEY / "00000.arrow").read_bytes() == b"new"
 
 
 def test_a_torn_last_line_does_not_count(tmp_path):

@@ -121,7 +121,7 @@ def test_storing_with_rounding_makes_a_target_less_certain(read):
 
 def test_a_slot_without_a_distribution_is_refused(read):
     read["teachers"][1].n_valid[3, 0] = 0
-    with pytest.raises(MergeError, match=r"teacher 'b' .* example 3, slot 0 .*ckd-cache verify"):
+    with pytest.raises(MergeError, match=r"teacher 'b' .* example 3, slot 0 .*from a copy"):
         merge_arrays(rule=_rule(), **read)
 
 
