@@ -203,6 +203,6 @@ def _check_paths(table: pa.Table, where: Path) -> None:
 
 def _damage(path: Path, found: str) -> str:
     return (
-        f"{path}: the files table is damaged: {found}. Restore it from a copy, or make the cache"
-        " again with `ckd-cache build RECIPE --cache PATH`."
+        f"{path}: the files table is damaged: {found}. Restore it from a copy, or delete the"
+        " cache's folder and build it again with `ckd-cache build RECIPE --cache PATH`."
     )

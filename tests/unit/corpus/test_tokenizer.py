@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, CanineTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, EsmTokenizer, PreTrainedTokenizerFast
 
 from ckd_cache.corpus.tokenizer import load_tokenizer
 from ckd_cache.errors import CorpusError
@@ -180,9 +180,11 @@ def test_words_need_a_pre_tokenizer(tmp_path):
 
 
 def test_slow_tokenizers_are_refused_by_name(tmp_path):
-    CanineTokenizer().save_pretrained(tmp_path / "canine")
-    with pytest.raises(CorpusError, match=r"Tokenizer canine is a CanineTokenizer"):
-        load_tokenizer("canine", tmp_path)
+    vocabulary = tmp_path / "vocabulary"
+    vocabulary.write_text("<cls>\n<pad>\n<eos>\n<unk>\n<mask>\nA\nL\n")
+    EsmTokenizer(str(vocabulary)).save_pretrained(tmp_path / "esm")
+    with pytest.raises(CorpusError, match=r"Tokenizer esm is a EsmTokenizer"):
+        load_tokenizer("esm", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["./gone", "models/a/b", "no-such-org/no-such-model"])
@@ -198,10 +200,31 @@ def test_a_folder_of_the_working_directory_is_not_taken(tokenizer_root, tmp_path
         load_tokenizer("bert", tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"model": 3}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": 3}'])
 def test_folders_without_a_usable_tokenizer(content, tmp_path):
     (tmp_path / "broken").mkdir()
-    if content:
-        (tmp_path / "broken" / "tokenizer.json").write_text(content)
+    (tmp_path / "broken" / "tokenizer.json").write_text(content)
     with pytest.raises(CorpusError, match="Tokenizer broken: no fast tokenizer"):
         load_tokenizer("broken", tmp_path)
+
+
+@pytest.mark.parametrize("config", [None, '{"model_type": "bert"}'])
+def test_no_tokenizer_is_made_up_for_a_folder_without_one(config, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if config:
+        (folder / "config.json").write_text(config)
+        assert len(AutoTokenizer.from_pretrained(folder)) == 5, "what transformers makes up"
+    with pytest.raises(
+        CorpusError, match=r"there is no tokenizer in .*tokenizer\.json, vocab\.txt"
+    ):
+        load_tokenizer("model", tmp_path)
+
+
+def test_faults_that_are_no_files_fault_come_through(tokenizer_root, monkeypatch):
+    def fails(*_, **__):
+        raise AttributeError
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fails)
+    with pytest.raises(AttributeError):
+        load_tokenizer("bert", tokenizer_root)

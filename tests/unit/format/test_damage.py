@@ -46,7 +46,9 @@ def test_every_file_is_read_by_something(built):
 def test_a_missing_file_is_damage(copy):
     for row in files_read(copy)[::15]:
         (copy / row.path).rename(copy / "aside")
-        with pytest.raises(DamagedCacheError, match=f"{row.path}.*missing.*delete the folder {copy}"):
+        with pytest.raises(
+            DamagedCacheError, match=f"{row.path}.*missing.*delete the folder {copy}"
+        ):
             read_everything(copy)
         (copy / "aside").rename(copy / row.path)
 

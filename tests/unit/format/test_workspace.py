@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -269,7 +270,8 @@ def test_what_a_mismatch_says_to_delete_lets_the_part_begin_anew(tmp_path, built
             writer.publish(journal, ShardFiles(0, {f"{KEY}/00000.arrow": b"old"}, {}))
         with CacheWriter.begin(cache) as writer, pytest.raises(MismatchError) as found:
             writer.journal(KEY, {"a": 2}, {})
-        advised = Path(str(found.value).split("delete ")[1].split("; or")[0].split(",")[0])
+        advice = str(found.value).split("delete ")[1].removeprefix("the folder ")
+        advised = Path(advice.split("; or")[0].split(",")[0])
         assert advised == (journal_path(cache, KEY) if cache.name == "committed" else cache)
         shutil.rmtree(cache) if advised == cache else advised.unlink()
         with CacheWriter.begin(cache) as writer:

@@ -89,7 +89,9 @@ def chunk_starts(stream):
 def test_missing_things_are_named(cache):
     with pytest.raises(IncompleteCacheError, match=r"no target 'gold'.*mix, partial, warm"):
         open_stream(cache, target="gold")
-    lacking = r"'partial' lacks 1 of 2 parts.*v1-0000.*build RECIPE --cache .*merge .*--name partial"
+    lacking = (
+        r"'partial' lacks 1 of 2 parts.*v1-0000.*build RECIPE --cache .*merge .*--name partial"
+    )
     with pytest.raises(IncompleteCacheError, match=lacking):
         open_stream(cache, target="partial")
     with pytest.raises(IncompleteCacheError, match="gloss"):

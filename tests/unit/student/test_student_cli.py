@@ -73,6 +73,11 @@ def test_evaluate_prints_a_table_by_genre(student, cache):
     assert result.exit_code == 0, result.output
     rows = [line.split("│")[1].strip() for line in result.stdout.splitlines() if "│" in line]
     assert rows == ["fiction", "law", "all"]
+    assert "KL to target" not in result.stdout
+    result = call("evaluate", folder / "run", "--cache", cache, "--split", "fit", "--target", "mix")
+    assert "KL to target" in result.stdout
+    kl = [line.split("│")[6].strip() for line in result.stdout.splitlines() if "│" in line]
+    assert all(float(value) > 0 for value in kl)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +129,16 @@ def test_help_is_light_and_quick():
     )
     assert done.returncode == 0, done.stderr
     assert "--overwrite" in done.stdout
+
+
+def test_it_starts_as_a_module_too():
+    """torchrun starts modules and scripts, no commands."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ckd_student", "train", "--help"],
+        capture_output=True, text=True, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ckd-student train")
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(student, cache, tmp_path):

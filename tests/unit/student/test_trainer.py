@@ -31,23 +31,27 @@ def run(recipe, cache, output, *overrides, target="mix", progress=SILENT, **flag
 
 
 class CountedProgress:
-    """Remembers where the steps began and how many were done."""
+    """Remembers notes, and of each task where it began, how many were done, and its total."""
 
     def __init__(self):
-        self.already, self.steps, self.notes = -1, 0, []
+        self.tasks, self.notes = {}, []
 
     def task(self, name, *, total, unit, already=0):
-        self.already = already
-        return self
-
-    def advance(self, amount=1):
-        self.steps += amount
-
-    def done(self):
-        pass
+        return self.tasks.setdefault(name, CountedTask(already, total))
 
     def note(self, text):
         self.notes.append(text)
+
+
+class CountedTask:
+    def __init__(self, already, total):
+        self.already, self.count, self.total, self.ended = already, 0, total, False
+
+    def advance(self, amount=1):
+        self.count += amount
+
+    def done(self):
+        self.ended = True
 
 
 def weights(folder):
@@ -281,7 +285,10 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     seen = CountedProgress()
     resumed = run(recipe, cache, tmp_path / "cut", *overrides, resume=True, progress=seen)
     begun = int(last.name.removeprefix("checkpoint-"))
-    assert (seen.already, seen.steps, resumed.steps) == (begun, 16 - begun, 16)
+    steps = seen.tasks["training"]
+    assert (steps.already, steps.count, resumed.steps) == (begun, 16 - begun, 16)
+    assert len(seen.notes) == 1
+    assert seen.notes[0].startswith("going on from ")
     assert_same_weights(tmp_path / "cut", tmp_path / "whole")
 
 
@@ -300,11 +307,44 @@ def test_resume_without_a_checkpoint_begins_and_finished_students_stay(
     recipe_file, cache, tmp_path
 ):
     recipe = recipe_file()
-    first = run(recipe, cache, tmp_path / "s", resume=True)
+    seen = CountedProgress()
+    first = run(recipe, cache, tmp_path / "s", resume=True, progress=seen)
     assert first.trained_now
+    assert seen.notes == [], "there was nothing to go on from"
     again = run(recipe, cache, tmp_path / "s", resume=True)
     assert not again.trained_now
     assert again.held_out == first.held_out
+
+
+def test_resuming_a_student_stopped_before_its_first_checkpoint_says_so(
+    recipe_file, cache, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(StudentTrainer, "measure", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(recipe_file(training={"save_strategy": "no"}), cache, tmp_path / "s")
+    monkeypatch.undo()
+    seen = CountedProgress()
+    run(recipe_file(), cache, tmp_path / "s", resume=True, progress=seen)
+    assert seen.notes == ["going on from the beginning: there is no checkpoint yet"]
+
+
+def test_everything_that_takes_long_is_reported_to_its_end(recipe_file, cache, tmp_path):
+    seen = CountedProgress()
+    run(recipe_file(), cache, tmp_path / "s", progress=seen)
+    text = open_cache(cache).set("text")
+    held_out = open_stream(cache, target=None, split="test")
+    chunks = sum(
+        math.ceil((shard.stop - shard.start) / text.layout.chunk_examples)
+        for shard in text.shards()
+    )
+    totals = {name: task.total for name, task in seen.tasks.items()}
+    assert totals == {
+        "examples of split train": chunks,
+        "examples of split test": chunks,
+        "training": 6,
+        "evaluating": len(held_out),
+    }
+    assert all(task.count == task.total and task.ended for task in seen.tasks.values())
 
 
 def test_folders_in_use_are_refused(recipe_file, cache, tmp_path):
