@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from ckd_cache.build.outcome import Outcome
+from ckd_cache.build.recipe import read_recipe
+from ckd_cache.build.run import build_cache
+from ckd_cache.format.workspace import CacheWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,3 +85,34 @@ def stored_bytes(cache: Path) -> dict[str, bytes]:
     manifest.pop("digest")
     manifest.pop("provenance")
     return {**files, "manifest": json.dumps(manifest, sort_keys=True).encode()}
+
+
+def rebuild(workshop: Path, cache: Path, *overrides: str) -> Outcome:
+    """Build the workshop's recipe in this process."""
+    path = workshop / "recipe.yaml"
+    return build_cache(read_recipe(path, overrides), path.parent, cache)
+
+
+class StopError(Exception):
+    """Stands for a crash at a chosen point."""
+
+
+def stop_after(shards: int):
+    """A stand-in for ``CacheWriter.publish`` that stops after some shards."""
+    publish = CacheWriter.publish
+    count = iter(range(shards))
+
+    def counting(self, journal, files):
+        if next(count, None) is None:
+            raise StopError
+        publish(self, journal, files)
+
+    return counting
+
+
+def stopped(workshop: Path, cache: Path, monkeypatch, shards: int, *overrides: str) -> None:
+    """Build until some shards are published, then stop as a crash would."""
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "publish", stop_after(shards))
+        with pytest.raises(StopError):
+            rebuild(workshop, cache, *overrides)
