@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ckd_cache.build.memory import keep_memory_flat
 from ckd_cache.build.outcome import Outcome
 from ckd_cache.build.planning import find_teacher, plan_teacher
 from ckd_cache.build.recipe import MaskedLm, Recipe, Target
@@ -42,6 +43,7 @@ def build_cache(recipe: Recipe, root: Path, cache: Path, progress: Progress = SI
     Raises:
         CkdCacheError: whatever stands in the way; what is committed is kept.
     """
+    keep_memory_flat()
     plan = _plan(recipe, root, progress)
     with CacheWriter.begin(cache) as writer:
         session = Session(writer, recipe.identity(), _provenance(recipe), progress)
