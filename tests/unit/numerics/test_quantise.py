@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -59,7 +61,7 @@ def test_nothing_is_stored_beyond_the_kept_entries():
     found = from_drops(drops, [2, 0], [-np.inf, 0.0], 0.5)
     assert found.dtype == np.float32
     np.testing.assert_allclose(
-        np.exp(found[0]), [np.e / (1 + np.e), 1 / (1 + np.e), 0.0], rtol=1e-6
+        np.exp(found[0]), [math.e / (1 + math.e), 1 / (1 + math.e), 0.0], rtol=1e-6
     )
     assert np.isnan(found[1]).all()
 
