@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
 
 if [ $# -eq 0 ]; then
   cores="$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
-  set -- --numprocesses "${CKD_TEST_PROCESSES:-$((cores < 4 ? cores : 4))}" --dist worksteal
+  set -- --numprocesses "${CKD_TEST_PROCESSES:-$((cores < 4 ? cores : 4))}" --dist loadfile
 fi
 cd "$CKD_ROOT"
 exec python -m pytest "$@"

@@ -65,6 +65,7 @@ def measure(recipe: Path) -> dict[str, float]:
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = status
     seconds = time.perf_counter() - began
     if status:
         message = f"the build ended with status {status}: {' '.join(command)}"

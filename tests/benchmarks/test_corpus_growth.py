@@ -14,7 +14,8 @@ def test_time_grows_with_the_corpus_and_memory_does_not(tmp_path, tiny_teacher_f
         measure(write_recipe(tmp_path / str(documents), documents, teachers, mask_fraction=0.03))
         for documents in (2_000, 20_000)
     )
-    assert 9 < large["slots"] / small["slots"] < 11
+    growth = large["slots"] / small["slots"]
+    assert 8 < growth < 11
     # Starting up costs the same for both, so CPU time grows by less than the corpus.
-    assert large["cpu_seconds"] / small["cpu_seconds"] < 12
+    assert large["cpu_seconds"] / small["cpu_seconds"] < 1.1 * growth
     assert large["peak_mib"] / small["peak_mib"] < 1.15
