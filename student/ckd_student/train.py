@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,11 +112,22 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
         _wait_for_all()
         _run(trainer, request, shown if begun_before else SILENT)
         held_out = trainer.measure(shown).scores()
+        _refuse_diverged(held_out, request.output)
         trainer.save_model()
     trained = Trained(request.output, trainer.state.global_step, held_out, recipe.data.evaluate)
     if arguments.should_save:
         write_record(request.output, {**record, **_result(trained, request, recipe)})
     return replace(trained, speaks=arguments.should_save)
+
+
+def _refuse_diverged(held_out: Scores, output: Path) -> None:
+    if not math.isfinite(held_out.loss):
+        message = (
+            f"{output}: the student diverged: its held-out loss is {held_out.loss}, expected a "
+            "finite number. Lower training.learning_rate (or use bf16 in place of fp16) and train "
+            "anew with --overwrite."
+        )
+        raise StudentError(message)
 
 
 def _run(trainer: StudentTrainer, request: TrainRequest, progress: Progress) -> None:

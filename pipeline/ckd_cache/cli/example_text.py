@@ -112,7 +112,7 @@ def _print_slot(console: Console, slot: SlotView) -> None:
 def _table(rows: Sequence[tuple[str, Prediction]], gold: int, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
     table.add_column("", overflow="fold", max_width=_NAME_WIDTH)
-    left = width - min(_NAME_WIDTH, max(cell_len(label) for label, _ in rows)) - _GAP
+    left = width - min(_NAME_WIDTH, max((cell_len(label) for label, _ in rows), default=0)) - _GAP
     for name, size in _FIGURES.items():
         table.add_column(name, justify="right", width=size, no_wrap=True)
         left -= size + _GAP

@@ -302,6 +302,12 @@ def test_nothing_is_left_behind_when_the_recipe_does_not_work(recipe_file, cache
     assert not (tmp_path / "s").exists()
 
 
+def test_a_student_that_diverged_is_no_success(recipe_file, cache, tmp_path):
+    with pytest.raises(StudentError, match="diverged"):
+        run(recipe_file(), cache, tmp_path / "s", "training.learning_rate=1e30")
+    assert not json.loads((tmp_path / "s" / "ckd_student.json").read_text())["finished"]
+
+
 def test_the_temperature_must_be_that_of_the_target(recipe_file, cache, tmp_path):
     with pytest.raises(StudentError, match=r"temperature is 1, .*'warm'.* at temperature 2"):
         run(recipe_file(), cache, tmp_path / "s", target="warm")
