@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -67,17 +68,29 @@ def load_model(origin: str, support_files: Path) -> PreTrainedModel:
         support_files: folder of the support in the cache.
 
     Raises:
-        StudentError: it cannot be loaded, or has another vocabulary.
+        StudentError: it cannot be loaded, lacks weights, or has another vocabulary.
     """
+    model: PreTrainedModel
     try:
-        model: PreTrainedModel = AutoModelForMaskedLM.from_pretrained(
-            origin, dtype=torch.float32, use_safetensors=True
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            origin, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         message = f"{origin} cannot be loaded as a masked LM (folder or hub name): {error}"
         raise StudentError(message) from error
+    _check_weights(origin, sorted(info["missing_keys"]))
     _check_tokens(origin, support_files)
     return model
+
+
+def _check_weights(origin: str, missing: Sequence[str]) -> None:
+    if missing:
+        message = (
+            f"{origin} lacks {len(missing)} weights, the first {missing[0]}, which transformers "
+            "would fill with random numbers. Copy the model again, whole; a model for another "
+            "task has no masked-LM head."
+        )
+        raise StudentError(message)
 
 
 def check_fits(model: PreTrainedModel, support_size: int, segment_tokens: int) -> None:

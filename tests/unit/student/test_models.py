@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ckd_cache.errors import StudentError
 from ckd_cache.format.manifest import SupportRecord
@@ -98,6 +99,23 @@ def test_an_existing_model_with_the_same_tokens_loads(tiny_teacher_folder, tiny_
     recipe = ModelRecipe(path=folder.name)
     model = make_model(recipe, folder.parent, support, tiny_tokenizer_folder, 32)
     assert model.config.hidden_size == 32
+
+
+def test_a_model_without_all_its_weights_is_refused(
+    tiny_teacher_folder, tiny_tokenizer_folder, tmp_path
+):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_teacher_folder(0), folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if ".layer.1." not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(StudentError, match=r"lacks \d+ weights, the first .*layer\.1\."):
+        load_model(str(folder), tiny_tokenizer_folder)
+    whole = (tiny_teacher_folder(0) / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StudentError, match="cannot be loaded"):
+        load_model(str(folder), tiny_tokenizer_folder)
 
 
 def test_another_support_is_refused_naming_the_first_difference(
