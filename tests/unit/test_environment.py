@@ -184,7 +184,7 @@ def test_arguments_go_to_pytest(run: Runner, calls: Callable[[], list[str]]) -> 
     assert run('bash "$ROOT/workflows/test.sh" tests/unit -k "a b"').returncode == 0
     assert calls()[-1] == "-m pytest tests/unit -k a b"
     run('bash "$ROOT/workflows/test.sh"', CKD_TEST_PROCESSES="3")
-    assert calls() == ["-m pytest --numprocesses 3 --dist worksteal"]
+    assert calls() == ["-m pytest --numprocesses 3 --dist loadfile"]
 
 
 def test_checks_all_run_and_the_failed_ones_are_named(
