@@ -1,4 +1,4 @@
-"""Keeping the resident memory of a long build at that of a short one."""
+"""Keeping the resident memory of a long build near that of a short one."""
 
 from __future__ import annotations
 
