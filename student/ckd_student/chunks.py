@@ -19,7 +19,14 @@ from ckd_student.order import Chunk, chunk_of
 if TYPE_CHECKING:
     from ckd_cache.format.reader import SetReader
 
-__all__ = ["ExampleRow", "ExampleSource", "chunks_of_split", "open_set", "target_of"]
+__all__ = [
+    "ExampleRow",
+    "ExampleSource",
+    "chunks_of_split",
+    "examples_by_split",
+    "open_set",
+    "target_of",
+]
 
 ExampleRow: TypeAlias = dict[str, Array]
 """One example: ``input_ids``, ``attention_mask``, ``token_type_ids`` (L,), ``slot_positions``,
@@ -72,11 +79,7 @@ def target_of(examples: SetReader, target: str, cache: Path) -> None:
 def chunks_of_split(examples: SetReader, split: str, progress: Progress = SILENT) -> list[Chunk]:
     """The chunks with examples of a split that have a slot, in their order in the set."""
     wanted = SPLIT_NAMES.index(split)
-    ranges = [
-        (shard.start + start, shard.start + stop)
-        for shard in examples.shards()
-        for start, stop in iter_ranges(shard.stop - shard.start, examples.layout.chunk_examples)
-    ]
+    ranges = _chunk_ranges(examples)
     task = progress.task(f"examples of split {split}", total=len(ranges), unit="chunks")
     chunks = []
     for first, last in ranges:
@@ -89,6 +92,23 @@ def chunks_of_split(examples: SetReader, split: str, progress: Progress = SILENT
         task.advance()
     task.done()
     return chunks
+
+
+def examples_by_split(examples: SetReader) -> dict[str, int]:
+    """Number of examples of each split, with slots or without."""
+    counts = np.zeros(len(SPLIT_NAMES), np.int64)
+    for first, last in _chunk_ranges(examples):
+        splits = examples.examples.splits(first, last)
+        counts += np.bincount(splits, minlength=len(SPLIT_NAMES))
+    return dict(zip(SPLIT_NAMES, counts.tolist(), strict=True))
+
+
+def _chunk_ranges(examples: SetReader) -> list[tuple[int, int]]:
+    return [
+        (shard.start + start, shard.start + stop)
+        for shard in examples.shards()
+        for start, stop in iter_ranges(shard.stop - shard.start, examples.layout.chunk_examples)
+    ]
 
 
 @dataclass(slots=True)

@@ -5,45 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ckd_cache import __version__
-from ckd_cache.errors import CkdCacheError
+from ckd_student.boundary import INTERRUPTED, boundary, output_boundary, write_out
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ckd_student.evaluation import Tally
+    from ckd_student.train import Trained
 
 __all__ = ["cli", "main"]
 
-_INTERRUPTED = 130
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-class _Failure(click.ClickException):
-    """An error that ends the command with a code of its own."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]
-
-
-@contextmanager
-def _boundary(interrupted: str) -> Iterator[None]:
-    """Turn errors of the project and Ctrl-C into one message and an exit code."""
-    try:
-        yield
-    except CkdCacheError as error:
-        raise _Failure(str(error), error.exit_code) from error
-    except KeyboardInterrupt as error:
-        click.echo(f"\nInterrupted. {interrupted}", err=True)
-        raise click.exceptions.Exit(_INTERRUPTED) from error
 
 
 @click.group(
@@ -87,7 +64,7 @@ def train(
         "Finished checkpoints are kept; the same command with --resume (and without --overwrite) "
         "goes on from the newest."
     )
-    with _boundary(again):
+    with boundary(again):
         from ckd_student.progress import progress
         from ckd_student.request import TrainRequest
         from ckd_student.train import StoppedEarly
@@ -95,20 +72,13 @@ def train(
 
         request = TrainRequest(recipe, cache, target, output, overrides, resume, overwrite)
         try:
-            with progress(_console(stderr=True)) as shown:
+            with progress(_stderr()) as shown:
                 trained = run(request, shown)
         except StoppedEarly as stopped:
             click.echo(f"Stopped after step {stopped.step:,}, with a checkpoint. {again}", err=True)
-            raise click.exceptions.Exit(_INTERRUPTED) from stopped
-    if not trained.speaks:
-        return
-    scores = trained.held_out
-    done = f"{trained.steps:,} steps" if trained.trained_now else "it was finished before"
-    kl = "" if scores.kl is None else f", KL to the target {scores.kl:.4f}"
-    click.echo(
-        f"{trained.output}: {done}; held-out loss {scores.loss:.4f} nats a slot, top-1 "
-        f"{scores.top1:.1%}{kl} ({scores.slots:,} slots of split {trained.split})"
-    )
+            raise click.exceptions.Exit(INTERRUPTED) from stopped
+        if trained.speaks:
+            write_out(_summary(trained))
 
 
 @cli.command()
@@ -133,40 +103,40 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure the masked LM in RUN at the slots of a split."""
-    with _boundary("Nothing was written."):
+    with boundary("Nothing was written."):
         from ckd_student.measure import measure_folder
         from ckd_student.progress import progress
 
-        with progress(_console(stderr=True)) as shown:
+        with progress(_stderr()) as shown:
             tally = measure_folder(
                 run, cache, set_name, split, target, batch_size=batch_size, progress=shown
             )
-    if as_json:
-        genres = {genre: scores.to_json() for genre, scores in tally.by_genre().items()}
-        result = {"task": task, "split": split, **tally.scores().to_json(), "by_genre": genres}
-        click.echo(json.dumps(result, indent=1))
-    else:
-        _console(stderr=False).print(_table(tally, f"{run} at the slots of split {split}"))
+        if as_json:
+            genres = {genre: scores.to_json() for genre, scores in tally.by_genre().items()}
+            result = {"task": task, "split": split, **tally.scores().to_json(), "by_genre": genres}
+            write_out(json.dumps(result, indent=1))
+        else:
+            from ckd_student.scores_text import scores_text
+
+            write_out(scores_text(tally, f"{run} at the slots of split {split}"))
 
 
-def _table(tally: Tally, title: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    names = ("genre", "slots", "nats a slot", "top-1", "top-5")
-    for name in (*names, "KL to target") if tally.has_target else names:
-        table.add_column(name, justify="left" if name == "genre" else "right")
-    for genre, scores in [*tally.by_genre().items(), ("all", tally.scores())]:
-        kl = [] if scores.kl is None else [f"{scores.kl:.4f}"]
-        shares = (f"{scores.top1:.1%}", f"{scores.top5:.1%}")
-        table.add_row(genre, f"{scores.slots:,}", f"{scores.loss:.4f}", *shares, *kl)
-    return table
+def _summary(trained: Trained) -> str:
+    done = f"{trained.steps:,} steps" if trained.trained_now else "it was finished before"
+    scores = trained.held_out
+    if scores is None:
+        return f"{trained.output}: {done}; nothing was measured (data.evaluate is none)"
+    kl = "" if scores.kl is None else f", KL to the target {scores.kl:.4f}"
+    return (
+        f"{trained.output}: {done}; held-out loss {scores.loss:.4f} nats a slot, top-1 "
+        f"{scores.top1:.1%}{kl} ({scores.slots:,} slots of split {trained.split})"
+    )
 
 
-def _console(*, stderr: bool) -> Console:
+def _stderr() -> Console:
     from rich.console import Console as RichConsole
 
-    return RichConsole(stderr=stderr)
+    return RichConsole(stderr=True)
 
 
 def main() -> None:
@@ -180,4 +150,5 @@ def main() -> None:
             if reconfigure is not None:
                 # A terminal that lacks a character shows its code instead of failing.
                 reconfigure(errors="backslashreplace")
-    cli(prog_name="ckd-student")
+    with output_boundary():
+        cli(prog_name="ckd-student")

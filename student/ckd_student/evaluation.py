@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ckd_cache.errors import StudentError
 from ckd_cache.modeling.slot_head import agrees, plain_slot_logits, slot_logits
 from ckd_cache.types import Array, JsonObject
+from ckd_student.failures import MODEL_REFUSALS, brief
 from ckd_student.genres import GenreLookup
 from ckd_student.losses import cell_forward_kl, hard_cross_entropy
 from ckd_student.stream import ExampleStream
@@ -160,13 +162,22 @@ def works_at_slots(model: nn.Module, stream: ExampleStream, pad_id: int) -> bool
         model: a masked LM; its modes are put back.
         stream: of examples to try; a few of its first chunk are taken.
         pad_id: fills the batch.
+
+    Raises:
+        StudentError: the model does not run on them at all.
     """
     numbers = stream.chunks[0].examples()[:_PROBE_EXAMPLES].tolist()
     device = next(model.parameters()).device
     batch = Collator(pad_id)([stream.source.example(number) for number in numbers])
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
     slots = slot_batch(batch)
-    return agrees(model, batch, slots.rows, slots.positions)
+    try:
+        return agrees(model, batch, slots.rows, slots.positions)
+    except torch.OutOfMemoryError:
+        raise
+    except MODEL_REFUSALS as error:
+        message = f"the model does not run on the examples of the cache: {brief(error)}"
+        raise StudentError(message) from error
 
 
 def evaluate_held_out(

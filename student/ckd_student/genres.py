@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,18 @@ class GenreLookup:
         ends = self._ends[number - start]
         at = min(bisect_right(ends, position), len(ends) - 1)
         return self._genres[number - start][at]
+
+    def check(self, numbers: Iterable[int]) -> None:
+        """Read once what is needed for examples, so that damage is found before it matters.
+
+        Args:
+            numbers: of the examples, ascending.
+
+        Raises:
+            CkdCacheError: a file of the cache is missing or damaged.
+        """
+        for start in dict.fromkeys(number // self.run * self.run for number in numbers):
+            self._load(start)
 
     def _load(self, start: int) -> None:
         stop = min(start + self.run, self.examples.n_examples)

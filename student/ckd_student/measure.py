@@ -10,10 +10,10 @@ from transformers.utils import logging as transformers_logging
 from ckd_cache.errors import StudentError
 from ckd_cache.format.paths import support_part
 from ckd_cache.progress import SILENT, Progress
-from ckd_student.chunks import open_set
+from ckd_student.chunks import open_set, target_of
 from ckd_student.evaluation import HeldOut, Tally, evaluate_held_out, works_at_slots
 from ckd_student.genres import GenreLookup
-from ckd_student.models import check_fits, load_model
+from ckd_student.models import check_fits, load_model, tokenizer_files
 from ckd_student.stream import open_stream
 
 __all__ = ["measure_folder"]
@@ -48,16 +48,21 @@ def measure_folder(
         message = f"{folder}: there is no such folder. Name the --output of ckd-student train."
         raise StudentError(message)
     examples = open_set(cache, set_name)
-    stream = open_stream(
-        cache, target=target, set_name=set_name, split=split, window=0, progress=progress
-    )
+    if target is not None:
+        target_of(examples, target, cache)
     support = examples.support.record
+    tokenizer_files(examples)  # so that damage is not mistaken for another tokenizer
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = load_model(str(folder), cache / support_part(examples.record.support))
     check_fits(model, support.size, examples.record.segment_tokens)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())  # type: ignore[arg-type]
-    held_out = HeldOut(stream, GenreLookup(examples), support.size, support.pad_id)
+    stream = open_stream(
+        cache, target=target, set_name=set_name, split=split, window=0, progress=progress
+    )
+    genres = GenreLookup(examples)
+    genres.check(stream.numbers())
+    held_out = HeldOut(stream, genres, support.size, support.pad_id)
     task = progress.task("evaluating", total=len(stream), unit="examples")
     tally = evaluate_held_out(
         model,

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ckd_cache.errors import StudentError
 from ckd_cache.format.manifest import SupportRecord
-from ckd_cache.format.spec import ORDER_NAME, SUPPORT_NAME
-from ckd_cache.settings import did_you_mean
-from ckd_cache.types import JsonObject, JsonValue
+from ckd_cache.format.paths import support_part
+from ckd_cache.format.reader import SetReader
+from ckd_cache.format.spec import SUPPORT_NAME
+from ckd_cache.modeling.tokenizer_files import holds_tokenizer
+from ckd_cache.modeling.unreadable import is_unreadable
+from ckd_student.failures import MODEL_REFUSALS, brief
+from ckd_student.fresh import fresh_model
+from ckd_student.output import newest_checkpoint
 from ckd_student.recipe import ModelRecipe
 
-__all__ = ["check_fits", "load_model", "make_model", "tokenizer_files"]
+__all__ = ["check_fits", "load_model", "make_model", "origin_folder", "tokenizer_files"]
 
-_OWN_FILES = {SUPPORT_NAME, ORDER_NAME}
-_SPECIAL_FIELDS = {
-    "pad_token_id": "pad",
-    "bos_token_id": "bos",
-    "eos_token_id": "eos",
-    "cls_token_id": "cls",
-    "sep_token_id": "sep",
-    "mask_token_id": "mask",
-}
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
 
 
 def make_model(
@@ -49,15 +44,25 @@ def make_model(
         segment_tokens: tokens of the longest example.
 
     Raises:
-        StudentError: the model cannot be made or loaded, has another vocabulary, or is too short.
+        RecipeError: no model can be made of ``model.config``.
+        StudentError: the model cannot be loaded, has another vocabulary, or is too short.
     """
     if recipe.config is not None:
-        model = _fresh(recipe.config, recipe.seed, support, segment_tokens)
+        model = fresh_model(recipe.config, recipe.seed, support, segment_tokens)
     else:
-        folder = (root / str(recipe.path)).expanduser()
-        model = load_model(str(folder) if folder.is_dir() else str(recipe.path), support_files)
+        model = load_model(_origin(str(recipe.path), root), support_files)
     check_fits(model, support.size, segment_tokens)
     return model
+
+
+def origin_folder(path: str, root: Path) -> Path:
+    """The folder that ``model.path`` means if it means one.
+
+    Args:
+        path: as in the recipe.
+        root: folder of the recipe.
+    """
+    return root / Path(path).expanduser()
 
 
 def load_model(origin: str, support_files: Path) -> PreTrainedModel:
@@ -70,27 +75,24 @@ def load_model(origin: str, support_files: Path) -> PreTrainedModel:
     Raises:
         StudentError: it cannot be loaded, lacks weights, or has another vocabulary.
     """
+    if Path(origin).is_dir():
+        _check_folder(Path(origin))
     model: PreTrainedModel
     try:
+        _check_family(origin)
         model, info = AutoModelForMaskedLM.from_pretrained(
             origin, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        message = f"{origin} cannot be loaded as a masked LM (folder or hub name): {error}"
+    except MODEL_REFUSALS as error:
+        kind = "" if Path(origin).is_dir() else " (there is no such folder, and the hub gave none)"
+        message = (
+            f"{origin} cannot be loaded as a masked LM{kind}: {brief(error)} Name the folder of a "
+            "masked LM, whole."
+        )
         raise StudentError(message) from error
     _check_weights(origin, sorted(info["missing_keys"]))
     _check_tokens(origin, support_files)
     return model
-
-
-def _check_weights(origin: str, missing: Sequence[str]) -> None:
-    if missing:
-        message = (
-            f"{origin} lacks {len(missing)} weights, the first {missing[0]}, which transformers "
-            "would fill with random numbers. Copy the model again, whole; a model for another "
-            "task has no masked-LM head."
-        )
-        raise StudentError(message)
 
 
 def check_fits(model: PreTrainedModel, support_size: int, segment_tokens: int) -> None:
@@ -117,76 +119,86 @@ def check_fits(model: PreTrainedModel, support_size: int, segment_tokens: int) -
         raise StudentError(message)
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
-    """The tokenizer's files in the folder of a support."""
-    return sorted(path for path in folder.iterdir() if path.name not in _OWN_FILES)
+def tokenizer_files(examples: SetReader) -> list[Path]:
+    """The tokenizer's files in the support of a set, each with the bytes that were written.
+
+    Raises:
+        DamagedCacheError: one is missing or damaged.
+    """
+    access = examples.support.access
+    rows = access.files.of_part(support_part(examples.record.support))
+    named = sorted(row.path for row in rows if Path(row.path).name != SUPPORT_NAME)
+    return [access.verified(path) for path in named]
 
 
-def _fresh(
-    fields: Mapping[str, JsonValue], seed: int, support: SupportRecord, segment_tokens: int
-) -> PreTrainedModel:
-    family = str(fields["model_type"])
-    if family not in CONFIG_MAPPING:
-        hint = did_you_mean(family, CONFIG_MAPPING.keys())
-        message = f"model.config.model_type {family!r} is not known to transformers; {hint}"
-        raise StudentError(message)
-    config = AutoConfig.for_model(family, **_fields(fields, support, segment_tokens))
-    if type(config) not in AutoModelForMaskedLM._model_mapping:  # noqa: SLF001 - no public way
-        message = f"model.config.model_type {family!r} has no masked-LM head; use bert, for example"
-        raise StudentError(message)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model: PreTrainedModel = AutoModelForMaskedLM.from_config(  # type: ignore[no-untyped-call]
-                config, dtype=torch.float32
-            )
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        message = f"transformers cannot make a {family} from model.config: {error}"
-        raise StudentError(message) from error
-    return model
-
-
-def _fields(
-    given: Mapping[str, JsonValue], support: SupportRecord, segment_tokens: int
-) -> JsonObject:
-    """Fields of the config: those given, the rest from the cache where it has a say."""
-    family = str(given["model_type"])
-    default = CONFIG_MAPPING[family]()
-    unknown = [name for name in given if name != "model_type" and not hasattr(default, name)]
-    if unknown:
-        hints = [f"{name!r} ({did_you_mean(name, default.to_dict())})" for name in unknown]
-        message = f"model.config: a {family} config has no field {', '.join(hints)}"
-        raise StudentError(message)
-    fields = {name: value for name, value in given.items() if name != "model_type"}
-    if fields.setdefault("vocab_size", support.size) != support.size:
+def _origin(path: str, root: Path) -> str:
+    folder = origin_folder(path, root)
+    if folder.is_dir():
+        return str(folder)
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or folder.exists():
         message = (
-            f"model.config.vocab_size is {fields['vocab_size']}, the cache's support has "
-            f"{support.size} entries. Leave vocab_size out."
+            f"model.path: there is no folder {folder}. Correct the path (a relative one is "
+            "relative to the recipe), or name a model of the hub."
         )
         raise StudentError(message)
-    for name, special in _SPECIAL_FIELDS.items():
-        if name not in fields and hasattr(default, name):
-            fields[name] = support.special.get(special)
-    table = getattr(default, "max_position_embeddings", None)
-    if isinstance(table, int) and table > 0:
-        # RoBERTa and its kin count positions from pad id + 1.
-        needed = segment_tokens + support.pad_id + 1
-        fields.setdefault("max_position_embeddings", max(table, needed))
-    return fields
+    return path
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise StudentError unless a folder holds a config and weights in safetensors."""
+    if not (folder / "config.json").is_file():
+        checkpoint = newest_checkpoint(folder)
+        hint = "" if checkpoint is None else f" Its training was not finished: use {checkpoint}."
+        message = f"{folder}: there is no model here (no config.json).{hint}"
+        raise StudentError(message)
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if not pickles:
+        message = f"{folder}: has no weights, expected model.safetensors. Copy it again, whole."
+        raise StudentError(message)
+    message = (
+        f"{folder}: its weights are pickled ({', '.join(pickles)}), expected model.safetensors. "
+        "Pickled files can run any code and are never read. Convert them once, if you trust them: "
+        'python -c "from transformers import AutoModelForMaskedLM as M; '
+        f"M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+    )
+    raise StudentError(message)
+
+
+def _check_family(origin: str) -> None:
+    """Raise StudentError if a model is of a family without masked LMs."""
+    config = AutoConfig.from_pretrained(origin)
+    if type(config) not in AutoModelForMaskedLM._model_mapping:  # noqa: SLF001 - no public way
+        message = (
+            f"{origin}: is a {config.model_type}, which has no masked-LM head. Take a masked LM, "
+            "such as a bert."
+        )
+        raise StudentError(message)
+
+
+def _check_weights(origin: str, missing: Sequence[str]) -> None:
+    if missing:
+        message = (
+            f"{origin} lacks {len(missing)} weights, the first {missing[0]}, which transformers "
+            "would fill with random numbers. Copy the model again, whole; a model for another "
+            "task has no masked-LM head."
+        )
+        raise StudentError(message)
 
 
 def _check_tokens(origin: str, support_files: Path) -> None:
     """Raise StudentError unless the model's tokenizer has the support's tokens by id."""
     from transformers import AutoTokenizer
 
+    if Path(origin).is_dir() and not holds_tokenizer(Path(origin)):
+        raise StudentError(_no_tokenizer(origin, "expected tokenizer.json or its like."))
     try:
         own = AutoTokenizer.from_pretrained(origin)
-    except (OSError, ValueError) as error:
-        message = (
-            f"{origin} has no tokenizer that can be loaded, so nobody knows whether its ids are "
-            f"those of the cache: {error}. Put the tokenizer's files into the folder."
-        )
-        raise StudentError(message) from error
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+        raise StudentError(_no_tokenizer(origin, brief(error))) from error
     cached = AutoTokenizer.from_pretrained(support_files)
     theirs, ours = _tokens(own), _tokens(cached)
     for token_id in range(max(len(theirs), len(ours))):
@@ -198,6 +210,13 @@ def _check_tokens(origin: str, support_files: Path) -> None:
                 "model with the cache's tokenizer, or from a fresh one (model.config)."
             )
             raise StudentError(message)
+
+
+def _no_tokenizer(origin: str, reason: str) -> str:
+    return (
+        f"{origin} has no tokenizer that can be loaded, so nobody knows whether its ids are those "
+        f"of the cache: {reason} Put the tokenizer's files into the folder."
+    )
 
 
 def _tokens(tokenizer: Any) -> dict[int, str]:

@@ -6,84 +6,25 @@ package decides.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from ckd_cache.settings import read_settings
-from ckd_cache.types import JsonObject
+from ckd_student.training_section import training_section
 
-__all__ = [
-    "TRAINING_DEFAULTS",
-    "DataRecipe",
-    "LossRecipe",
-    "ModelRecipe",
-    "StudentRecipe",
-    "read_recipe",
-]
+__all__ = ["DataRecipe", "LossRecipe", "ModelRecipe", "StudentRecipe", "read_recipe"]
 
 Split = Literal["train", "fit", "test"]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
-TRAINING_DEFAULTS: JsonObject = {
-    "per_device_train_batch_size": 32,
-    "per_device_eval_batch_size": 32,
-    "learning_rate": 1.0e-3,
-    "logging_steps": 50,
-    "save_total_limit": 2,
-    "report_to": "none",
-}
-"""What ``training`` has where the recipe is silent; all else as in TrainingArguments."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Decided:
-    """An argument that this package decides; ``only`` is the one value that may be repeated."""
-
-    reason: str
-    only: Sequence[object] = ()
-
-
-_DECIDED: Mapping[str, _Decided] = {
-    "output_dir": _Decided("the folder is what --output names"),
-    "resume_from_checkpoint": _Decided("use --resume"),
-    "remove_unused_columns": _Decided(
-        "it must stay false: it would drop the cached target from every batch", [False]
-    ),
-    "label_names": _Decided("the gold token of a slot is its label"),
-    "label_smoothing_factor": _Decided(
-        "it must stay 0: the loss is what the section 'loss' says", [0.0]
-    ),
-    "average_tokens_across_devices": _Decided(
-        "it must stay true: the loss is divided by the slots of the global step", [True]
-    ),
-    "ignore_data_skip": _Decided(
-        "it must stay false: a resumed run would see the same examples again", [False]
-    ),
-    "train_sampling_strategy": _Decided("data.seed and data.window decide the order"),
-    "length_column_name": _Decided("data.seed and data.window decide the order"),
-    "data_seed": _Decided("use data.seed"),
-    "auto_find_batch_size": _Decided(
-        "it must stay false: the order of batches would depend on free memory", [False]
-    ),
-    "disable_tqdm": _Decided("it must stay true: ckd-student draws its own progress", [True]),
-    "use_liger_kernel": _Decided("it must stay false: it would replace the loss", [False]),
-    "push_to_hub": _Decided("it must stay false: upload the folder when done", [False]),
-    "local_rank": _Decided("the launcher sets it"),
-    "do_train": _Decided("'ckd-student train' trains"),
-    "do_eval": _Decided("held-out loss is always measured at the end"),
-    "do_predict": _Decided("use ckd-student evaluate"),
-}
-
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
 
 
@@ -142,14 +83,14 @@ class DataRecipe(_Section):
         seed: of the order.
         set: the set of the cache.
         train: split that is trained on.
-        evaluate: split on which the held-out loss is measured.
+        evaluate: split on which the held-out loss is measured; ``none`` measures nothing.
         window: chunks that are shuffled together and kept in memory.
     """
 
     seed: Seed = 0
     set: str = "text"
     train: Split = "train"
-    evaluate: Split = "test"
+    evaluate: Literal["train", "fit", "test", "none"] = "test"
     window: Annotated[int, Field(ge=1, le=65_536)] = 16
 
     @model_validator(mode="after")
@@ -188,35 +129,6 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> StudentRecipe:
 @cache
 def _written_recipe() -> type[StudentRecipe]:
     """The recipe as it is validated: ``training`` a section with a field for every argument."""
-    training = (_training_section(), Field(default_factory=_training_section()))
+    section = training_section(_Section)
+    training = (section, Field(default_factory=section))
     return create_model("WrittenRecipe", __base__=StudentRecipe, training=training)
-
-
-def _training_section() -> type[BaseModel]:
-    from transformers import TrainingArguments
-
-    hints = get_type_hints(TrainingArguments)
-    known = {field.name: hints[field.name] for field in dataclasses.fields(TrainingArguments)}
-    fields: dict[str, Any] = {name: (_checked(hint), None) for name, hint in known.items()}
-    for name in _DECIDED:
-        fields[name] = (Annotated[Any, AfterValidator(_refusal(name))], None)
-    return create_model("Training", __base__=_Section, **fields)
-
-
-def _checked(hint: object) -> object:
-    """The type of an argument where it is a plain one; anything goes for the others."""
-    plain = {int, float, bool, str}
-    members = set(get_args(hint))
-    return hint if hint in plain or (members and members <= plain | {NoneType}) else Any
-
-
-def _refusal(name: str) -> Callable[[object], object]:
-    decided = _DECIDED[name]
-
-    def refuse(value: object) -> object:
-        if value not in decided.only:
-            message = f"cannot be set here; {decided.reason}"
-            raise ValueError(message)
-        return value
-
-    return refuse

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckd_cache.errors import StudentError
+from ckd_cache.errors import RecipeError, StudentError
 from ckd_cache.fingerprint import hash_file
 from ckd_cache.format.reader import SetReader
 from ckd_cache.types import JsonObject
 from ckd_student.chunks import target_of
-from ckd_student.recipe import TRAINING_DEFAULTS, StudentRecipe
+from ckd_student.models import origin_folder
+from ckd_student.recipe import StudentRecipe
+from ckd_student.training_section import TRAINING_DEFAULTS
 
 __all__ = ["TrainRequest", "chosen_target", "identity_of"]
 
@@ -47,7 +49,8 @@ def chosen_target(request: TrainRequest, recipe: StudentRecipe, examples: SetRea
     """The target to read along; None for a student that learns from gold alone.
 
     Raises:
-        StudentError: no target was named, or it was made at another temperature than the loss's.
+        RecipeError: no target was named.
+        StudentError: the target was made at another temperature than the loss's.
         IncompleteCacheError: the cache has no such target, or the target lacks parts.
     """
     if recipe.loss.distill == 0.0:
@@ -58,7 +61,7 @@ def chosen_target(request: TrainRequest, recipe: StudentRecipe, examples: SetRea
             f"{request.recipe}: loss.distill is {recipe.loss.distill:g}, which needs a target. "
             f"Name one with --target ({request.cache} has {known}), or set loss.distill to 0."
         )
-        raise StudentError(message)
+        raise RecipeError(message)
     target_of(examples, request.target, request.cache)
     made_at = examples.record.targets[request.target].temperature
     if made_at != recipe.loss.temperature:
@@ -104,7 +107,7 @@ def identity_of(
 
 def _weights(request: TrainRequest, recipe: StudentRecipe) -> JsonObject:
     """sha256 of the weight files of a local model to start from."""
-    folder = request.recipe.parent / (recipe.model.path or "")
-    if recipe.model.path is None or not folder.is_dir():
+    if recipe.model.path is None:
         return {}
+    folder = origin_folder(recipe.model.path, request.recipe.parent)
     return {path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))}

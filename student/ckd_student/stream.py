@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,10 +22,14 @@ from ckd_student.chunks import (
     ExampleRow,
     ExampleSource,
     chunks_of_split,
+    examples_by_split,
     open_set,
     target_of,
 )
 from ckd_student.order import Chunk, epoch_order
+
+if TYPE_CHECKING:
+    from ckd_cache.format.reader import SetReader
 
 __all__ = ["ExampleStream", "open_stream"]
 
@@ -100,14 +105,20 @@ def open_stream(
         target_of(examples, target, cache)
     chunks = chunks_of_split(examples, split, progress)
     if not chunks:
-        message = (
-            f"{cache}: no example of split {split!r} in the set {set_name!r} has a slot "
-            f"({examples.n_examples} examples in all). Use a larger corpus, or a larger share of "
-            "this split in the recipe's splits."
-        )
-        raise StudentError(message)
+        raise StudentError(_without_slots(cache, examples, split))
     starts = np.array([shard.start for shard in examples.shards()], dtype=np.int64)
     source = ExampleSource(
         cache, set_name, target, examples.layout.chunk_examples, starts, max(1, window)
     )
     return ExampleStream(source, chunks, seed, window)
+
+
+def _without_slots(cache: Path, examples: SetReader, split: str) -> str:
+    counts = ", ".join(f"{name} {n:,}" for name, n in examples_by_split(examples).items())
+    measured = "" if split == "train" else " (none: train without a held-out loss)"
+    return (
+        f"{cache}: no example of split {split!r} in the set {examples.name!r} has a slot; its "
+        f"examples by split: {counts}. Choose another split with data.train or "
+        f"data.evaluate{measured} of the student's recipe, or with --split of ckd-student "
+        "evaluate; or build a cache with more documents, or with a larger share of this split."
+    )

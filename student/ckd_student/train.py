@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 import ckd_cache
 from ckd_cache.errors import StudentError
-from ckd_cache.format.paths import support_part
-from ckd_cache.format.reader import SetReader
 from ckd_cache.format.spec import MANIFEST_NAME
 from ckd_cache.progress import SILENT, Progress
 from ckd_cache.types import JsonObject
-from ckd_student.callbacks import GentleStop, ReportProgress, stopping_gently
+from ckd_student.arguments import training_arguments
+from ckd_student.callbacks import GentleStop, stopping_gently
 from ckd_student.chunks import open_set
-from ckd_student.evaluation import HeldOut, Scores
-from ckd_student.genres import GenreLookup
-from ckd_student.models import make_model, tokenizer_files
-from ckd_student.output import begin_output, check_output, newest_checkpoint, write_record
-from ckd_student.recipe import TRAINING_DEFAULTS, StudentRecipe, read_recipe
+from ckd_student.claim import claimed
+from ckd_student.evaluation import Scores
+from ckd_student.failures import brief, storing
+from ckd_student.models import tokenizer_files
+from ckd_student.output import (
+    RECORD_NAME,
+    begin_output,
+    check_finished,
+    check_output,
+    check_writable,
+    damaged_record,
+    newest_checkpoint,
+    write_record,
+)
+from ckd_student.prepare import Job, prepared_trainer
+from ckd_student.recipe import read_recipe
 from ckd_student.request import TrainRequest, chosen_target, identity_of
-from ckd_student.stream import open_stream
-from ckd_student.trainer import StudentData, StudentTrainer
+from ckd_student.trainer import StudentTrainer
 
 __all__ = ["StoppedEarly", "Trained", "train"]
 
@@ -55,7 +65,7 @@ class Trained:
     Attributes:
         output: its folder.
         steps: of the optimizer.
-        held_out: at the slots of the recipe's ``data.evaluate``.
+        held_out: at the slots of the recipe's ``data.evaluate``; None if that is ``none``.
         split: that split.
         trained_now: False if it had been finished before.
         speaks: whether this is the process that reports.
@@ -63,7 +73,7 @@ class Trained:
 
     output: Path
     steps: int
-    held_out: Scores
+    held_out: Scores | None
     split: str
     trained_now: bool = True
     speaks: bool = True
@@ -78,54 +88,66 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
         MismatchError: ``resume`` was asked for, but the student was begun differently.
         IncompleteCacheError: the cache lacks the set, the target, or parts of it.
         StoppedEarly: Ctrl-C; a checkpoint was written.
+        StorageError: the folder of the student cannot be written.
         CkdCacheError: the cache cannot be read.
     """
     recipe = read_recipe(request.recipe, request.overrides)
     examples = open_set(request.cache, recipe.data.set)
     target = chosen_target(request, recipe, examples)
-    identity = identity_of(request, recipe, examples, target)
-    arguments = _arguments(request.output, recipe)
-    record = check_output(
-        request.output, identity, resume=request.resume, overwrite=request.overwrite
-    )
-    if record["finished"]:
-        done = _finished(request.output, record, recipe.data.evaluate)
-        return replace(done, speaks=arguments.should_save)
-    # One process speaks; the others do the same work at the same time.
-    shown = progress if arguments.should_save else SILENT
-    begun_before = request.output.is_dir()  # Trainer makes it
-    with _quiet():
-        data = _data(request, recipe, examples, target, shown)
-        model = make_model(
-            recipe.model,
-            request.recipe.parent,
-            examples.support.record,
-            request.cache / support_part(examples.record.support),
-            examples.record.segment_tokens,
+    arguments = training_arguments(request.output, recipe, request.recipe)
+    # One process speaks and writes; the others do the same work at the same time.
+    speaks = arguments.should_save
+    with claimed(request.output) if speaks else nullcontext():
+        job = Job(request, recipe, examples, target, progress if speaks else SILENT)
+        record = check_output(
+            request.output,
+            identity_of(request, recipe, examples, target),
+            resume=request.resume,
+            overwrite=request.overwrite,
         )
-        trainer = StudentTrainer(model, arguments, data, recipe.loss, [ReportProgress(shown)])
-        if not trainer.at_slots:
-            shown.note("The model's head does not work at slots only: it runs on all tokens.")
-        _wait_for_all()
-        if arguments.should_save:
-            begin_output(request.output, record, overwrite=request.overwrite)
-        _wait_for_all()
-        _run(trainer, request, shown if begun_before else SILENT)
-        held_out = trainer.measure(shown).scores()
-        _refuse_diverged(held_out, request.output)
-        trainer.save_model()
-    trained = Trained(request.output, trainer.state.global_step, held_out, recipe.data.evaluate)
+        if record["finished"]:
+            return replace(_finished(job, record), speaks=speaks)
+        if speaks:
+            check_writable(request.output)
+        with _quiet():
+            return replace(_train(job, arguments, record), speaks=speaks)
+
+
+def _train(job: Job, arguments: TrainingArguments, record: JsonObject) -> Trained:
+    output = job.request.output
+    manifest = json.loads((job.request.cache / MANIFEST_NAME).read_bytes())
+    trainer = prepared_trainer(job, arguments)
+    if not trainer.at_slots:
+        job.progress.note("The model's head does not work at slots only: it runs on all tokens.")
+    begun_before = (output / RECORD_NAME).is_file()
+    _wait_for_all()
     if arguments.should_save:
-        write_record(request.output, {**record, **_result(trained, request, recipe)})
-    return replace(trained, speaks=arguments.should_save)
+        begin_output(output, record, overwrite=job.request.overwrite)
+    _wait_for_all()
+    with storing(output):
+        _run(trainer, job.request, job.progress if begun_before else SILENT)
+        tally = trainer.measure(job.progress)
+        held_out = None if tally is None else tally.scores()
+        _refuse_diverged(trainer.student, held_out, output)
+        trainer.save_model()
+        trained = Trained(output, trainer.state.global_step, held_out, job.recipe.data.evaluate)
+        if arguments.should_save:
+            result = _result(trained, job) | {"cache_digest": manifest["digest"]}
+            write_record(output, {**record, **result})
+    return trained
 
 
-def _refuse_diverged(held_out: Scores, output: Path) -> None:
-    if not math.isfinite(held_out.loss):
+def _refuse_diverged(student: nn.Module, held_out: Scores | None, output: Path) -> None:
+    if held_out is not None:
+        found, finite = f"its held-out loss is {held_out.loss}", math.isfinite(held_out.loss)
+    else:
+        found = "some of its weights are infinite or no number"
+        finite = all(bool(weight.isfinite().all()) for weight in student.parameters())
+    if not finite:
         message = (
-            f"{output}: the student diverged: its held-out loss is {held_out.loss}, expected a "
-            "finite number. Lower training.learning_rate (or use bf16 in place of fp16) and train "
-            "anew with --overwrite."
+            f"{output}: the student diverged: {found}, expected finite numbers. "
+            "Lower training.learning_rate (or use bf16 in place of fp16) and train anew with "
+            "--overwrite."
         )
         raise StudentError(message)
 
@@ -137,76 +159,35 @@ def _run(trainer: StudentTrainer, request: TrainRequest, progress: Progress) -> 
         progress.note(f"going on from {found}")
     stop = GentleStop()
     trainer.add_callback(stop)
-    with stopping_gently(stop):
+    with stopping_gently(stop), _reading(checkpoint):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         raise StoppedEarly(trainer.state.global_step)
 
 
-def _arguments(output: Path, recipe: StudentRecipe) -> TrainingArguments:
-    gpu = torch.accelerator.is_available()
-    if not gpu and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(_usable_cores())
-    given = {"dataloader_pin_memory": gpu, **TRAINING_DEFAULTS, **recipe.training}
+@contextmanager
+def _reading(checkpoint: Path | None) -> Iterator[None]:
+    """Turn what readers of a damaged checkpoint raise into a StudentError."""
     try:
-        return TrainingArguments(
-            output_dir=str(output),
-            **{**given, "remove_unused_columns": False, "disable_tqdm": True},
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        damaged = any(name in str(error) for name in ("PytorchStreamReader", "deserializing"))
+        if checkpoint is None or not damaged:
+            raise
+        message = (
+            f"{checkpoint}: is damaged: {brief(error)}. Delete it; the same command with --resume "
+            "then goes on from the one before."
         )
-    except (ValueError, TypeError, ImportError) as error:
-        message = f"transformers does not accept the section 'training' of the recipe: {error}"
         raise StudentError(message) from error
 
 
-def _usable_cores() -> int:
-    """Cores this process may run on: fewer than the machine's in a container or under taskset."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _data(
-    request: TrainRequest,
-    recipe: StudentRecipe,
-    examples: SetReader,
-    target: str | None,
-    progress: Progress,
-) -> StudentData:
-    return StudentData(
-        train=open_stream(
-            request.cache,
-            target=target,
-            set_name=recipe.data.set,
-            split=recipe.data.train,
-            seed=recipe.data.seed,
-            window=recipe.data.window,
-            progress=progress,
-        ),
-        held_out=HeldOut(
-            open_stream(
-                request.cache,
-                target=target,
-                set_name=recipe.data.set,
-                split=recipe.data.evaluate,
-                window=0,
-                progress=progress,
-            ),
-            GenreLookup(examples),
-            examples.support.record.size,
-            examples.support.record.pad_id,
-        ),
-        tokenizer_files=tokenizer_files(request.cache / support_part(examples.record.support)),
-    )
-
-
-def _result(trained: Trained, request: TrainRequest, recipe: StudentRecipe) -> JsonObject:
-    manifest = json.loads((request.cache / MANIFEST_NAME).read_bytes())
+def _result(trained: Trained, job: Job) -> JsonObject:
+    scores = trained.held_out
     return {
         "finished": True,
         "steps": trained.steps,
-        "held_out": {"split": trained.split, **trained.held_out.to_json()},
-        "cache_digest": manifest["digest"],
-        "recipe": recipe.model_dump(),
+        "held_out": None if scores is None else {"split": trained.split, **scores.to_json()},
+        "recipe": job.recipe.model_dump(),
         "versions": {
             "ckd-cache": ckd_cache.__version__,
             "torch": version("torch"),
@@ -215,9 +196,18 @@ def _result(trained: Trained, request: TrainRequest, recipe: StudentRecipe) -> J
     }
 
 
-def _finished(output: Path, record: JsonObject, split: str) -> Trained:
-    held_out = {name: value for name, value in record["held_out"].items() if name != "split"}
-    return Trained(output, record["steps"], Scores(**held_out), split, trained_now=False)
+def _finished(job: Job, record: JsonObject) -> Trained:
+    output = job.request.output
+    check_finished(output, [path.name for path in tokenizer_files(job.examples)])
+    stored = record.get("held_out")
+    held_out = None
+    if stored is not None:
+        try:
+            held_out = Scores(**{name: stored[name] for name in Scores.__slots__})
+        except (KeyError, TypeError) as error:
+            raise damaged_record(output, f"'held_out' is {stored!r}") from error
+    split = job.recipe.data.evaluate
+    return Trained(output, record["steps"], held_out, split, trained_now=False)
 
 
 def _wait_for_all() -> None:

@@ -45,12 +45,16 @@ class StudentData:
 
     Attributes:
         train: the examples it is trained on, with their target unless it learns from gold alone.
-        held_out: the examples its loss is measured on.
+        held_out: the examples its loss is measured on; None measures nothing.
+        support_size: entries of the support; further logits of a model are cut off.
+        pad_id: fills batches.
         tokenizer_files: copied beside every saved model.
     """
 
     train: ExampleStream
-    held_out: HeldOut
+    held_out: HeldOut | None
+    support_size: int
+    pad_id: int
     tokenizer_files: Sequence[Path]
 
 
@@ -79,7 +83,8 @@ class StudentTrainer(Trainer):
             callbacks: told what happens, besides those that ``args`` ask for.
 
         Raises:
-            StudentError: several GPUs are visible to one process.
+            StudentError: several GPUs are visible to one process, or the model does not run on
+                the examples.
         """
         if args.n_gpu > 1:
             message = (
@@ -91,9 +96,9 @@ class StudentTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=Collator(data.held_out.pad_id),
+            data_collator=Collator(data.pad_id),
             train_dataset=StreamDataset(data.train),
-            eval_dataset=StreamDataset(data.held_out.stream),
+            eval_dataset=None if data.held_out is None else StreamDataset(data.held_out.stream),
             callbacks=list(callbacks),
         )
         for callback in (PrinterCallback, ProgressCallback):
@@ -105,7 +110,7 @@ class StudentTrainer(Trainer):
         self.student_data = data
         self.loss_recipe = loss
         model.to(args.device)  # type: ignore[arg-type]
-        self.at_slots = works_at_slots(model, data.train, data.held_out.pad_id)
+        self.at_slots = works_at_slots(model, data.train, data.pad_id)
 
     def compute_loss(
         self,
@@ -125,7 +130,7 @@ class StudentTrainer(Trainer):
         slots = slot_batch(inputs)
         forward = slot_logits if self.at_slots else plain_slot_logits
         logits = forward(model, inputs, slots.rows, slots.positions)
-        logits = logits[:, : self.student_data.held_out.support_size]
+        logits = logits[:, : self.student_data.support_size]
         recipe = self.loss_recipe
         total = slot_loss_sum(
             logits, slots.gold, slots.target, recipe.distill, recipe.hard, recipe.temperature
@@ -151,10 +156,11 @@ class StudentTrainer(Trainer):
             metric_key_prefix: stands before each name.
         """
         del eval_dataset, ignore_keys
-        scores = self.measure().scores().to_json()
+        tally = self.measure()
+        measured = {} if tally is None else tally.scores().to_json()
         metrics = {
             f"{metric_key_prefix}_{name}": value
-            for name, value in scores.items()
+            for name, value in measured.items()
             if value is not None
         }
         self.log(metrics)
@@ -163,18 +169,21 @@ class StudentTrainer(Trainer):
         )
         return metrics
 
-    def measure(self, progress: Progress = SILENT) -> Tally:
-        """Sums over the held-out slots, of all processes together.
+    def measure(self, progress: Progress = SILENT) -> Tally | None:
+        """Sums over the held-out slots, of all processes together; None if nothing is held out.
 
         Args:
             progress: told how far this process is with its share.
         """
+        held_out = self.student_data.held_out
+        if held_out is None:
+            return None
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        share = len(range(rank, len(self.student_data.held_out.stream), world))
+        share = len(range(rank, len(held_out.stream), world))
         task = progress.task("evaluating", total=share, unit="examples")
         tally = evaluate_held_out(
             self.student,
-            self.student_data.held_out,
+            held_out,
             batch_size=self.args.per_device_eval_batch_size,
             temperature=self.loss_recipe.temperature,
             at_slots=self.at_slots,

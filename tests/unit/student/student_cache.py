@@ -45,6 +45,7 @@ class Text:
 
     size: int
     special: Mapping[str, int | None]
+    held_out: bool = True
 
     def segments(self) -> arrow_io.SegmentRows:
         rng = np.random.default_rng(1)
@@ -52,7 +53,7 @@ class Text:
         words = [np.ones(row.size, dtype=bool) for row in rows]
         spans = [self._spans(number, row.size) for number, row in enumerate(rows)]
         numbers = np.arange(SEGMENTS)
-        splits = np.where(numbers % 5 == 4, 2, np.where(numbers % 7 == 6, 1, 0))
+        splits = np.where(numbers % 5 == 4, 2, np.where(numbers % 7 == 6, 1, 0)) * self.held_out
         return arrow_io.SegmentRows(rows, words, spans, splits.astype(np.uint8))
 
     def slots(self, view: int) -> arrow_io.SlotRows:
@@ -110,8 +111,10 @@ class Text:
         ]
 
 
-def build(path: Path, tokenizer_folder: Path, max_nats: float = 0.0) -> Path:
-    """Write the cache with the tokenizer of a folder."""
+def build(
+    path: Path, tokenizer_folder: Path, max_nats: float = 0.0, *, held_out: bool = True
+) -> Path:
+    """Write the cache with the tokenizer of a folder; without ``held_out`` all is split train."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
@@ -119,10 +122,10 @@ def build(path: Path, tokenizer_folder: Path, max_nats: float = 0.0) -> Path:
         name: getattr(tokenizer, f"{name}_token_id")
         for name in ("mask", "pad", "cls", "sep", "unk", "bos", "eos")
     }
-    text = Text(len(tokenizer), special)
+    text = Text(len(tokenizer), special, held_out)
     layout = Layout(SLOTS, CHUNK, SHARD, text.size)
     order = np.arange(text.size, dtype=np.uint16)[::-1].copy()
-    support = SupportFiles("tokens", text.size, special, order)
+    support = SupportFiles("tokens", text.size, special)
     files = {file.name: file.read_bytes() for file in sorted(tokenizer_folder.iterdir())}
     with CacheWriter.begin(path) as writer:
         journals = [_fill(writer, paths.support_part(SUPPORT), {
@@ -193,7 +196,7 @@ def _slots(text, layout, view):
 def _arrays(group, layout, capture, arrays, order):
     specs = target_specs(capture, layout.support_size, 2)
     stored = encode_target(arrays, capture, order)
-    shards = {WHOLE_PART: zarr_io.describe(group, specs, layout, SEGMENTS)}
+    shards = {WHOLE_PART: zarr_io.describe(group, specs, layout, SEGMENTS, order)}
     for shard, at in _ranges(layout):
         cut = {name: values[at] for name, values in stored.items()}
         shards[shard] = zarr_io.encode_shard(group, specs, layout, SEGMENTS, shard, cut)

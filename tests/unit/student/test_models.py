@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from ckd_cache.errors import StudentError
+from ckd_cache.errors import RecipeError, StudentError
 from ckd_cache.format.manifest import SupportRecord
 from ckd_student.models import load_model, make_model
 from ckd_student.recipe import ModelRecipe
@@ -77,19 +81,37 @@ def test_a_short_position_table_is_refused(family, table):
     ("fields", "message"),
     [
         ({"hiden_size": 3}, "no field 'hiden_size' .*did you mean 'hidden_size'"),
-        ({"vocab_size": 500}, "vocab_size is 500.*400 entries"),
-        ({"num_attention_heads": 3}, "cannot make a bert"),
+        ({"num_attention_heads": 3}, r"model\.config\.num_attention_heads \(3\).*not a multiple"),
+        ({"num_attention_heads": 0}, r"model\.config\.num_attention_heads: expected at least 1"),
+        ({"hidden_size": "abc"}, r"model\.config\.hidden_size \('abc'\).*expected int"),
+        ({"hidden_size": -4}, r"model\.config\.hidden_size: expected at least 1, found -4"),
+        ({"hidden_size": True}, r"model\.config\.hidden_size \(True\)"),
+        ({"hidden_size": None}, r"model\.config\.hidden_size \(None\)"),
+        ({"num_hidden_layers": -1}, r"model\.config\.num_hidden_layers: expected at least 1"),
+        ({"hidden_act": "gluu"}, r"model\.config\.hidden_act \('gluu'\).*KeyError"),
+        ({"hidden_dropout_prob": 2.0}, r"model\.config\.hidden_dropout_prob \(2\.0\).*between 0"),
+        ({"initializer_range": -1.0}, r"model\.config\.initializer_range \(-1\.0\)"),
+        ({"pad_token_id": 9999}, r"model\.config\.pad_token_id \(9999\)"),
+        ({"dtype": "foo"}, r"model\.config\.dtype \('foo'\)"),
+        ({"id2label": 3}, r"model\.config\.id2label \(3\)"),
+        ({"hidden_size": 10**12}, r"model\.config\.hidden_size \(1000000000000\)"),
     ],
 )
-def test_configs_that_cannot_work_are_refused(fields, message):
-    with pytest.raises(StudentError, match=message):
+def test_configs_that_cannot_work_are_refused_with_path_and_value(fields, message):
+    with pytest.raises(RecipeError, match=message) as caught:
         fresh(**fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_vocabulary_than_the_caches_is_refused():
+    with pytest.raises(StudentError, match=r"vocab_size is 500.*400 entries"):
+        fresh(vocab_size=500)
 
 
 def test_unknown_families_and_those_without_a_head_are_refused():
-    with pytest.raises(StudentError, match=r"'brt' is not known.*did you mean 'bert'"):
+    with pytest.raises(RecipeError, match=r"'brt' is not known.*did you mean 'bert'"):
         fresh("brt")
-    with pytest.raises(StudentError, match="'gpt2' has no masked-LM head"):
+    with pytest.raises(RecipeError, match="'gpt2' has no masked-LM head"):
         fresh("gpt2")
 
 
@@ -135,12 +157,12 @@ def test_another_support_is_refused_naming_the_first_difference(
 def test_folders_without_model_or_tokenizer_are_refused(
     tmp_path, tiny_teacher_folder, tiny_tokenizer_folder
 ):
-    with pytest.raises(StudentError, match="cannot be loaded as a masked LM"):
+    with pytest.raises(StudentError, match="there is no model here"):
         load_model(str(tmp_path), tiny_tokenizer_folder)
     folder = shutil.copytree(tiny_teacher_folder(1), tmp_path / "bare")
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(StudentError, match=r"bare.*(no tokenizer|is not that of the cache)"):
+    with pytest.raises(StudentError, match=r"bare has no tokenizer"):
         load_model(str(folder), tiny_tokenizer_folder)
 
 
@@ -149,3 +171,66 @@ def test_a_model_with_too_few_tokens_is_refused(tiny_teacher_folder, tiny_tokeni
     recipe = ModelRecipe(path=str(folder))
     with pytest.raises(StudentError, match=r"300 token embeddings.*400 entries"):
         make_model(recipe, folder, SUPPORT, tiny_tokenizer_folder, 32)
+
+
+@pytest.mark.parametrize("name", ["./gone", "models/a/gone", "/gone", "~/gone"])
+def test_a_path_to_nothing_is_no_hub_name(tmp_path, tiny_tokenizer_folder, name):
+    with pytest.raises(StudentError, match=r"model\.path: there is no folder .*gone"):
+        make_model(ModelRecipe(path=name), tmp_path, SUPPORT, tiny_tokenizer_folder, 32)
+
+
+def test_a_name_that_the_hub_does_not_give_is_refused_in_one_line(tmp_path, tiny_tokenizer_folder):
+    with pytest.raises(
+        StudentError, match=r"no-one/nothing cannot be loaded.*no such folder"
+    ) as it:
+        make_model(ModelRecipe(path="no-one/nothing"), tmp_path, SUPPORT, tiny_tokenizer_folder, 32)
+    assert "\n" not in str(it.value)
+
+
+def test_a_home_folder_is_expanded(tiny_teacher_folder, tiny_tokenizer_folder, monkeypatch):
+    folder = tiny_teacher_folder(1)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    recipe = ModelRecipe(path=f"~/{folder.name}")
+    make_model(recipe, Path("elsewhere"), SUPPORT, tiny_tokenizer_folder, 32)
+
+
+def test_a_model_of_another_kind_is_refused_in_few_words(tmp_path, tiny_tokenizer_folder):
+    config = GPT2Config(vocab_size=400, n_embd=8, n_layer=1, n_head=1, n_positions=32)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(StudentError, match="is a gpt2, which has no masked-LM head") as caught:
+        load_model(str(tmp_path), tiny_tokenizer_folder)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 120
+
+
+def test_pickled_weights_are_refused_with_how_to_convert_them(
+    tmp_path, tiny_teacher_folder, tiny_tokenizer_folder
+):
+    folder = shutil.copytree(tiny_teacher_folder(1), tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(StudentError, match=r"pickled \(pytorch_model\.bin\)") as caught:
+        load_model(str(folder), tiny_tokenizer_folder)
+    command = re.search(r'python -c "(.*)"$', str(caught.value))
+    subprocess.run([sys.executable, "-c", command.group(1)], check=True, capture_output=True)
+    load_model(str(folder), tiny_tokenizer_folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(StudentError, match=r"has no weights, expected model\.safetensors"):
+        load_model(str(folder), tiny_tokenizer_folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_type": "brt"}', '{"model_type": 3}'])
+def test_a_damaged_config_is_refused(tmp_path, tiny_teacher_folder, tiny_tokenizer_folder, text):
+    folder = shutil.copytree(tiny_teacher_folder(1), tmp_path / "model")
+    (folder / "config.json").write_text(text)
+    with pytest.raises(StudentError, match="cannot be loaded as a masked LM: ") as caught:
+        load_model(str(folder), tiny_tokenizer_folder)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 500
+
+
+def test_a_damaged_tokenizer_is_refused(tmp_path, tiny_teacher_folder, tiny_tokenizer_folder):
+    folder = shutil.copytree(tiny_teacher_folder(1), tmp_path / "model")
+    (folder / "tokenizer.json").write_text('{"model": 3}')
+    with pytest.raises(StudentError, match="no tokenizer that can be loaded"):
+        load_model(str(folder), tiny_tokenizer_folder)

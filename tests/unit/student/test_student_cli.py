@@ -84,7 +84,7 @@ def test_evaluate_prints_a_table_by_genre(student, cache):
     ("arguments", "code", "message"),
     [
         (["--target", "gold"], 1, "there is no target 'gold'"),
-        ([], 1, "Name one with --target"),
+        ([], 2, "Name one with --target"),
         (
             ["--target", "mix", "--set", "loss.hrd=1"],
             2,
