@@ -1,13 +1,13 @@
 """Recipes: a YAML file and ``--set`` values into a validated model, all problems at once.
 
-The YAML is that of the 1.2 core schema, not PyYAML's 1.1: ``no``, ``on`` and ``2026-01-01`` are
-strings, ``1e-3`` is a number. Duplicate keys are refused.
+`ckd_cache.yaml_text` says which YAML.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -15,25 +15,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 
 from ckd_cache.errors import RecipeError
 from ckd_cache.types import JsonObject, JsonValue
+from ckd_cache.wording import counted
+from ckd_cache.yaml_text import Steps, dotted, parse_yaml
 
 if TYPE_CHECKING:
-    import yaml
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-__all__ = ["apply_override", "did_you_mean", "load_yaml", "parse_settings", "read_settings"]
+__all__ = [
+    "apply_override",
+    "did_you_mean",
+    "load_yaml",
+    "one_line",
+    "parse_settings",
+    "read_settings",
+]
 
 Model = TypeVar("Model", bound="BaseModel")
-Steps = tuple[str | int, ...]
 
-_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
-_INT = re.compile(r"^(?:[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+)$")
-_FLOAT = re.compile(
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
 _MANY = 12
+_FEW = 4
+_BREAKING = {"Cc", "Zl", "Zp"}
+"""Categories of Unicode that hold control characters and line ends."""
+_DEEPEST = 32
+_INDEX = re.compile(r"[0-9]{1,9}")
+_LONGEST = 120
+"""Characters of a value that a message repeats."""
 
 
 def read_settings(path: Path, model_class: type[Model], overrides: Sequence[str] = ()) -> Model:
@@ -49,7 +56,7 @@ def read_settings(path: Path, model_class: type[Model], overrides: Sequence[str]
         RecipeError: the file cannot be read or is not YAML, or something in it or in the
             overrides is wrong; the message lists every problem.
     """
-    data, lines = _load(path)
+    data, lines = _load(path, list(model_class.model_fields))
     problems: list[str] = []
     for override in overrides:
         try:
@@ -77,7 +84,7 @@ def load_yaml(path: Path) -> JsonObject:
     Raises:
         RecipeError: the file cannot be read, is not YAML, is not a mapping, or repeats a key.
     """
-    return _load(path)[0]
+    return _load(path, [])[0]
 
 
 def apply_override(data: JsonObject, override: str) -> Steps:
@@ -86,15 +93,16 @@ def apply_override(data: JsonObject, override: str) -> Steps:
     Raises:
         RecipeError: the text has no ``=`` or no path, or the path does not exist in ``data``.
     """
-    dotted, equals, text = override.partition("=")
-    steps = _steps(dotted.strip())
+    path, equals, text = override.partition("=")
+    steps = _steps(path.strip())
+    where = f"--set {_shown(override)}"
     if not equals or not steps:
-        message = f"--set {override!r}: expected PATH=VALUE, for example --set training.seed=1"
+        message = f"{where}: expected PATH=VALUE, such as --set section.key=1"
         raise RecipeError(message)
-    value = _parse(text, f"--set {override!r}")[0]
+    value = parse_yaml(text, where)[0]
     node: JsonValue = data
     for depth, step in enumerate(steps):
-        _check_step(node, step, _dotted(steps[:depth]), override)
+        _check_step(node, step, dotted(steps[:depth]), where)
         if depth == len(steps) - 1:
             node[step] = value
         elif isinstance(node, dict) and node.get(step) is None:
@@ -115,7 +123,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"known: {listed}"
 
 
-def _load(path: Path) -> tuple[JsonObject, dict[Steps, int]]:
+def one_line(value: str) -> str:
+    """The text, for a field that is a name or a path.
+
+    Raises:
+        ValueError: it is blank, or holds a line end or another control character.
+    """
+    if not value.strip():
+        message = f"found {value!r}, expected some text"
+        raise ValueError(message)
+    bad = next((each for each in value if unicodedata.category(each) in _BREAKING), None)
+    if bad is not None:
+        message = f"found {_shown(value)}, expected one line without control characters ({bad!r})"
+        raise ValueError(message)
+    return value
+
+
+def _load(path: Path, keys: Sequence[str]) -> tuple[JsonObject, dict[Steps, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -127,123 +151,29 @@ def _load(path: Path) -> tuple[JsonObject, dict[Steps, int]]:
     except UnicodeDecodeError as error:
         message = f"{path}: byte {error.start} is not UTF-8. Save the recipe as UTF-8 text."
         raise RecipeError(message) from error
-    data, lines = _parse(text, str(path))
+    data, lines = parse_yaml(text, str(path))
     if not isinstance(data, dict):
-        message = (
-            f"{path}: found {_kind(data)} at the top, expected a mapping such as "
-            "'training: {max_steps: 100}'."
-        )
+        named = f" with keys such as {', '.join(keys[:_FEW])}" if keys else ", KEY: VALUE"
+        message = f"{path}: found {_kind(data)} at the top, expected a mapping{named}."
         raise RecipeError(message)
     return data, lines
 
 
-def _parse(text: str, where: str) -> tuple[JsonValue, dict[Steps, int]]:
-    import yaml
-
-    loader = _loader_class()(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, {}
-        lines = dict(_lines(node, (), where, set()))
-        data = loader.construct_document(node)
-    except yaml.YAMLError as error:
-        message = f"{where}: not valid YAML{_yaml_reason(error, text)}"
-        raise RecipeError(message) from error
-    finally:
-        loader.dispose()
-    return data, lines
-
-
-def _loader_class() -> type[yaml.SafeLoader]:
-    """PyYAML's safe loader with the scalars of YAML 1.2 (merge keys stay)."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
-
-    for tag, pattern, first in (
-        ("bool", _BOOL, "tTfF"),
-        ("null", _NULL, ["~", "n", "N", ""]),
-        ("int", _INT, "-+0123456789"),
-        ("float", _FLOAT, "-+.0123456789"),
-        ("merge", re.compile(r"^<<$"), "<"),
-    ):
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", pattern, list(first))
-    return Loader
-
-
-def _lines(
-    node: yaml.Node, steps: Steps, where: str, above: set[int]
-) -> Iterator[tuple[Steps, int]]:
-    """Line of everything in a document by its path; refuses repeated keys and odd ones."""
-    import yaml
-
-    yield steps, node.start_mark.line + 1
-    if id(node) in above:
-        message = f"{where}, line {node.start_mark.line + 1}: an alias contains itself."
-        raise RecipeError(message)
-    inside = above | {id(node)}
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _lines(item, (*steps, index), where, inside)
-    if isinstance(node, yaml.MappingNode):
-        first: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            name = _key_name(key, steps, where)
-            if name in first:
-                message = (
-                    f"{where}, line {line}: {_dotted((*steps, name))} stands a second time "
-                    f"(first on line {first[name]}). Keep one of the two."
-                )
-                raise RecipeError(message)
-            first[name] = line
-            yield from (
-                (path, line if path == (*steps, name) else at)
-                for path, at in _lines(value, (*steps, name), where, inside)
-            )
-
-
-def _key_name(key: yaml.Node, steps: Steps, where: str) -> str:
-    import yaml
-
-    if isinstance(key, yaml.ScalarNode) and key.tag.rsplit(":", 1)[-1] in {"str", "merge"}:
-        return str(key.value)
-    shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-    message = (
-        f"{where}, line {key.start_mark.line + 1}: the key {shown!r} in {_dotted(steps)} is not a "
-        "string. Put it in quotes."
-    )
-    raise RecipeError(message)
-
-
-def _yaml_reason(error: yaml.YAMLError, text: str) -> str:
-    mark = getattr(error, "problem_mark", None)
-    said = [getattr(error, name, None) for name in ("context", "problem")]
-    problem = ", ".join(part for part in said if part) or str(error)
-    if mark is None:
-        return f": {problem}."
-    lines = text.splitlines()
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    hint = " YAML indents with spaces, never tabs." if "\t" in line else ""
-    return f" at line {mark.line + 1}, column {mark.column + 1}: {problem}.{hint}"
-
-
-def _steps(dotted: str) -> Steps:
-    names = re.sub(r"\[(\d+)\]", r".\1", dotted).split(".")
-    if not all(names):
+def _steps(path: str) -> Steps:
+    names = re.sub(r"\[([0-9]+)\]", r".\1", path).split(".")
+    if not all(names) or len(names) > _DEEPEST:
         return ()
-    return tuple(int(name) if name.isdecimal() else name for name in names)
+    return tuple(int(name) if _INDEX.fullmatch(name) else name for name in names)
 
 
-def _check_step(node: JsonValue, step: str | int, path: str, override: str) -> None:
+def _check_step(node: JsonValue, step: str | int, path: str, where: str) -> None:
     fits = (isinstance(node, dict) and isinstance(step, str)) or (
         isinstance(node, list) and isinstance(step, int) and step < len(node)
     )
     if not fits:
-        found = f"a list of {len(node)}" if isinstance(node, list) else _kind(node)
-        message = f"--set {override!r}: {path} is {found}, so it has no {step!r}"
+        missing = f"item {step}" if isinstance(step, int) else _shown(step)
+        found = f"a list of {counted(len(node), 'item')}" if isinstance(node, list) else _kind(node)
+        message = f"{where}: {path} is {found}, so it has no {missing}"
         raise RecipeError(message)
 
 
@@ -267,8 +197,7 @@ def _validate(
 
 
 def _refusal(where: str, problems: list[str]) -> RecipeError:
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return RecipeError("\n  ".join([f"{where}: {count}", *problems]))
+    return RecipeError("\n  ".join([f"{where}: {counted(len(problems), 'problem')}", *problems]))
 
 
 def _problem(
@@ -276,7 +205,7 @@ def _problem(
 ) -> str:
     steps = _data_steps(error, data)
     line = lines.get(steps, lines.get(steps[:-1]) if error["type"] == "missing" else None)
-    at = _dotted(steps) + (f" (line {line})" if line else "")
+    at = dotted(steps) + (f" (line {line})" if line else "")
     if error["type"] == "extra_forbidden":
         hint = did_you_mean(str(error["loc"][-1]), _known_names(model_class, error["loc"][:-1]))
         return f"{at}: unknown key; {hint}"
@@ -285,14 +214,15 @@ def _problem(
     if error["type"] == "union_tag_invalid":
         tag, tags = str(error["ctx"]["tag"]), str(error["ctx"]["expected_tags"])
         hint = did_you_mean(tag, re.findall(r"'([^']*)'", tags))
-        return f"{at}: unknown kind {tag!r}; {hint}"
+        return f"{at}: unknown kind {_shown(tag)}; {hint}"
     text = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    text = text.replace("a valid tuple", "a valid list")
     found = error["input"]
     if error["type"] == "value_error" or isinstance(found, dict | list):
         return f"{at}: {text}"
     expected = error.get("ctx", {}).get("expected", "")
     near = difflib.get_close_matches(str(found), re.findall(r"'([^']*)'", str(expected)), n=1)
-    return f"{at}: {text}; found {found!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"{at}: {text}; found {_shown(found)}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _data_steps(error: ErrorDetails, data: JsonValue) -> Steps:
@@ -355,12 +285,12 @@ def _is_tagged(kind: object, step: str | int) -> bool:
     return getattr(kind, "__name__", None) == step or any(step in get_args(x) for x in literals)
 
 
-def _dotted(steps: Steps) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return text.removeprefix(".") or "the recipe"
-
-
 def _kind(value: JsonValue) -> str:
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
-    return "nothing" if value is None else f"the value {value!r}"
+    return "nothing" if value is None else f"the value {_shown(value)}"
+
+
+def _shown(value: JsonValue) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

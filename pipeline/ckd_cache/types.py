@@ -73,9 +73,9 @@ class TeacherArrays:
     Attributes:
         ids: (B, M, k) int32, token ids by rank (probability descending, ties by id ascending).
         logprobs: (B, M, k) float32, natural logs of probabilities at temperature 1.
-        n_valid: (B, M) int32, number of entries of non-zero probability among the k; 0 at unused
-            slots.
-        tail: (B, M, T) float32, log of the mass outside the top-k at each temperature.
+        n_valid: (B, M) int32, number of kept entries: at most k, fewer where fewer have a
+            probability or hold the mass that was asked for; 0 at unused slots.
+        tail: (B, M, T) float32, log of the mass outside the kept entries at each temperature.
         logsumexp: (B, M, T) float32, log-sum-exp of logits / temperature over the support.
         entropy: (B, M, T) float32, nats, over the whole support.
         gold_logprob: (B, M) float32, log-probability of gold at temperature 1.

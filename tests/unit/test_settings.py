@@ -13,6 +13,7 @@ from ckd_cache.settings import (
     apply_override,
     did_you_mean,
     load_yaml,
+    one_line,
     parse_settings,
     read_settings,
 )
@@ -122,7 +123,7 @@ def test_bad_overrides_are_reported_beside_other_problems(tmp_path):
     text = "\n".join(found)
     for part in (
         "--set 'rate.x=1': rate is the value 1, so it has no 'x'",
-        "--set 'sources.0.kind=lines': sources is a list of 0, so it has no 0",
+        "--set 'sources.0.kind=lines': sources is a list of 0 items, so it has no item 0",
         "--set 'mode': expected PATH=VALUE",
         "--set 'mode=[': not valid YAML",
         "mod (line 3): unknown key; did you mean 'mode'?",
@@ -148,8 +149,25 @@ def test_an_overridden_value_has_no_line_of_the_file(tmp_path):
         ("1: 2", "the key '1' in the recipe is not a string"),
         ("? [a]\n: 2", "the key 'a list or mapping'"),
         ("a: &x [*x]", "an alias contains itself"),
-        ("a: !!python/object:os.system 1", "could not determine a constructor"),
+        ("a: !!python/object:os.system 1", "line 1: found '1' with the tag !!python/object"),
         ("a: 1\n---\nb: 1", "expected a single document"),
+        ("a: 1\nb: \x01", r"at line 2: found the control character U\+0001"),
+        ("\x1b[31m: 1", r"at line 1: found the control character U\+001B"),
+        ("a: 1\nb: !!int x", "line 2: found 'x' with the tag !!int"),
+        ("a: !!float x", "found 'x' with the tag !!float"),
+        ("a: !!bool x", "found 'x' with the tag !!bool"),
+        ("a: !!null x", "found 'x' with the tag !!null"),
+        ("a: !!timestamp x", "found 'x' with the tag !!timestamp"),
+        ("a: !!binary x", "found 'x' with the tag !!binary"),
+        ("a: !!set {x, y}", "found a list or mapping with the tag !!set"),
+        ("a: !!omap [x: 1]", "found a list or mapping with the tag !!omap"),
+        ("a: 1\nb: " + "9" * 5000, "line 2: found an integer of 5,000 digits"),
+        ("a: 0x" + "f" * 5000, "found an integer of 5,002 digits"),
+        ("a: 1\nb: " + "[" * 3000, "at line 2, .*nested more than 64 deep"),
+        ("a: " + "[" * 3000 + "]" * 3000, "nested more than 64 deep"),
+        ("".join(f"{' ' * level}a:\n" for level in range(3000)), "at line 65, .*more than 64"),
+        ('a: 1\nb: "\\ud800"', "line 2: .* holds half of a surrogate pair"),
+        ('"\\udfff": 1', "line 1: .* holds half of a surrogate pair"),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_its_place(tmp_path, text, message):
@@ -157,6 +175,72 @@ def test_what_is_no_recipe_is_refused_with_its_place(tmp_path, text, message):
     (tmp_path / "r.yaml").write_text(text)
     with assert_refused:
         load_yaml(tmp_path / "r.yaml")
+
+
+def laughs(line: str) -> str:
+    """YAML of forty lines, each of which names the one before several times."""
+    return "a0: &a0 {k: 1}\n" + "".join(
+        f"a{at}: &a{at} {line.format(f'*a{at - 1}')}\n" for at in range(1, 40)
+    )
+
+
+@pytest.mark.parametrize("line", ["[{0}, {0}, {0}]", "{{<<: [{0}, {0}]}}", "{{x: {0}, y: {0}}}"])
+def test_aliases_cannot_make_a_small_file_a_huge_one(tmp_path, line):
+    (tmp_path / "r.yaml").write_text(laughs(line))
+    with pytest.raises(RecipeError, match=r"line \d+: aliases .* more than 10,000 times"):
+        load_yaml(tmp_path / "r.yaml")
+
+
+def test_levels_that_a_recipe_may_have_are_read(tmp_path):
+    (tmp_path / "r.yaml").write_text("a: " + "[" * 60 + "]" * 60)
+    assert list(load_yaml(tmp_path / "r.yaml")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rate=\udce9", "a byte that is no text in this locale"),
+        ("rate=\x01", r"control character U\+0001"),
+        ("rate=!!int x", "with the tag !!int"),
+        ("rate=" + "9" * 5000, "an integer of 5,000 digits"),
+        ("rate=" + "[" * 3000, "nested more than 64 deep"),
+        ("sources." + "9" * 5000 + ".kind=x", "sources is a list of 0 items, so it has no '999"),
+        (".".join(["x"] * 3000) + "=1", "expected PATH=VALUE"),
+        ("rat\udce9=1", "1 problem"),
+    ],
+)
+def test_overrides_that_are_no_yaml_are_refused(tmp_path, override, said):
+    with pytest.raises(RecipeError, match=said) as caught:
+        read(tmp_path, "sources: []", override)
+    assert len(str(caught.value)) < 700
+
+
+def test_an_override_changes_one_of_those_that_an_alias_repeats(tmp_path):
+    text = "sources: [&x {kind: files, paths: [a]}, *x]"
+    recipe = read(tmp_path, text, "sources.1.paths.0=b")
+    assert [source.paths for source in recipe.sources if source.kind == "files"] == [["a"], ["b"]]
+
+
+def test_an_empty_recipe_is_told_which_keys_there_are(tmp_path):
+    assert problems(tmp_path, "")[0].endswith(
+        "found nothing at the top, expected a mapping with keys such as sources, rate, mode, inner."
+    )
+
+
+def test_long_values_are_not_repeated_whole(tmp_path):
+    (problem,) = problems(tmp_path, "rate: " + "x" * 100_000)[1:]
+    assert len(problem) < 300
+
+
+@pytest.mark.parametrize("value", ["", "  ", "a\nb", "a\x00b", "a\x7f", "a\u2028b", "\x85"])
+def test_a_line_of_text_is_no_blank_and_has_no_control_characters(value):
+    with pytest.raises(ValueError, match="found"):
+        one_line(value)
+
+
+@pytest.mark.parametrize("value", ["a b", "déjà/日本*.txt", "a\u00a0b", "👩\u200d👩"])
+def test_all_other_characters_may_stand_in_a_line_of_text(value):
+    assert one_line(value) == value
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):

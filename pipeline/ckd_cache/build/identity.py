@@ -82,8 +82,16 @@ def target_part_identity(teacher_parts: Sequence[str], rule: JsonObject) -> Json
     return {"teacher_parts": list(teacher_parts), **rule}
 
 
-def refuse_change(artefact: str, stored: JsonObject, current: JsonObject) -> None:
+def refuse_change(
+    artefact: str, stored: JsonObject, current: JsonObject, *, named: bool = True
+) -> None:
     """Check that an artefact which is in the cache is the one the recipe asks for.
+
+    Args:
+        artefact: what it is called.
+        stored: its identity in the cache.
+        current: the one asked for.
+        named: whether it has a name of its own, so that another can stand beside it.
 
     Raises:
         MismatchError: it is not; names the fields, both values and the ways out.
@@ -94,14 +102,10 @@ def refuse_change(artefact: str, stored: JsonObject, current: JsonObject) -> Non
     lines = [f"  {name}: in the cache {old!r}, now {new!r}" for name, old, new in found[:_SHOWN]]
     if len(found) > _SHOWN:
         lines.append(f"  and {len(found) - _SHOWN} more")
-    message = "\n".join(
-        [
-            f"{artefact} is not what the cache was built from:",
-            *lines,
-            "Restore what changed, or build into another folder with --cache;",
-            "a changed teacher or target can also join this cache under another name.",
-        ]
-    )
+    advice = "Restore what changed, or build into another folder with --cache"
+    if named:
+        advice += ";\na changed teacher or target can also join this cache under another name"
+    message = "\n".join([f"{artefact} is not what the cache was built from:", *lines, f"{advice}."])
     raise MismatchError(message)
 
 

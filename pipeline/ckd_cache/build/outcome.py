@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from ckd_cache.format.manifest import Manifest
+from ckd_cache.wording import counted
 
 __all__ = ["Outcome"]
 
@@ -47,10 +48,14 @@ class Outcome:
     def sentence(self, cache: Path) -> str:
         """One line for a person, and what to type next."""
         what = (
-            f"{self.examples:,} examples, {self.slots:,} slots; "
-            f"teachers {', '.join(self.teachers)}; targets {', '.join(self.targets) or 'none'}"
+            f"{counted(self.examples, 'example')}, {counted(self.slots, 'slot')}; "
+            f"{_listed('teacher', self.teachers)}; {_listed('target', self.targets)}"
         )
         state = "is complete" if self.complete else "is not complete yet"
-        plural = "shard" if self.shards == 1 else "shards"
-        done = "nothing was due" if self.shards == 0 else f"{self.shards} {plural} computed"
+        done = f"{counted(self.shards, 'shard')} computed" if self.shards else "nothing was due"
         return f"{cache} {state}: {done}. It holds {what}."
+
+
+def _listed(noun: str, names: tuple[str, ...]) -> str:
+    plural = noun if len(names) == 1 else f"{noun}s"
+    return f"{plural} {', '.join(names) or 'none'}"

@@ -67,7 +67,9 @@ def plan_teacher(
     support = expected_support(tokenizer)
     structure = check_teacher(spec, files.folder, support, segment_tokens)
     capture = recipe.capture
-    kept = capture_of(min(capture.top_k, support.size), capture.temperatures, capture.max_nats)
+    kept = capture_of(
+        min(capture.top_k, support.size), capture.temperatures, capture.max_nats, capture.top_p
+    )
     identity = teacher_identity(files.weights, files.config, teacher, capture)
     device = recipe.runtime.device
     return PlannedTeacher(

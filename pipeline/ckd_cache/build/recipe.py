@@ -5,20 +5,23 @@ Identity fields change numbers; ``runtime`` does not and never enters a fingerpr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
     field_validator,
     model_validator,
 )
 
-from ckd_cache.settings import read_settings
+from ckd_cache.settings import one_line, read_settings
 from ckd_cache.types import JsonObject
 
 __all__ = [
@@ -41,20 +44,27 @@ __all__ = [
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 """Names become folders and stand in commands."""
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Line = Annotated[str, AfterValidator(one_line)]
+"""Text that stands in messages, tables and file names."""
+Fractions = Annotated[tuple[float, float], Strict(False)]
+Temperatures = Annotated[tuple[float, ...], Strict(False)]
+"""YAML has lists and no tuples; what is inside of them stays strict."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 DEFAULT_SET = "text"
 RESERVED_SETS = ("journal", "staging", "supports")
 """Folders of a cache that are no sets."""
 _COLDEST, _HOTTEST = 0.05, 100.0
+_SHARD_SLOTS, _CHUNK_SLOTS, _BATCH_TOKENS = 2**24, 2**20, 2**24
+_MOST_THREADS = 1_024
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class _NamedSource(_Section):
     name: Name | None = None
-    genre: str | None = Field(None, description="kind of text; default: the source's name")
+    genre: Line | None = Field(None, description="kind of text; default: the source's name")
 
 
 class _ReadingSource(_NamedSource):
@@ -65,16 +75,16 @@ class TextFiles(_ReadingSource):
     """Text files; documents divided by blank lines, one a line, or one a file."""
 
     kind: Literal["text"]
-    paths: list[str] = Field(min_length=1)
+    paths: list[Line] = Field(min_length=1)
     documents: Literal["blank-line", "line", "file"] = "blank-line"
-    encoding: str = "utf-8"
+    encoding: Line = "utf-8"
 
 
 class JsonLines(_ReadingSource):
     """JSON Lines; the text of a document in ``field``."""
 
     kind: Literal["jsonl"]
-    paths: list[str] = Field(min_length=1)
+    paths: list[Line] = Field(min_length=1)
     field: str = "text"
 
 
@@ -82,7 +92,7 @@ class Parquet(_ReadingSource):
     """Parquet files; the text of a document in ``column``."""
 
     kind: Literal["parquet"]
-    paths: list[str] = Field(min_length=1)
+    paths: list[Line] = Field(min_length=1)
     column: str = "text"
 
 
@@ -99,7 +109,7 @@ class Corpus(_Section):
     """Where the text comes from and how it is cut into segments."""
 
     sources: list[Source] = Field(min_length=1)
-    tokenizer: str | None = Field(None, description="folder or hub name; default: first teacher's")
+    tokenizer: Line | None = Field(None, description="folder or hub name; default: first teacher's")
     segment_tokens: int = Field(128, ge=4, le=65_535)
     pack: bool = True
     deduplicate: bool = True
@@ -130,7 +140,7 @@ class MaskedLm(_Section):
     """Masked language modelling."""
 
     kind: Literal["masked_lm"] = "masked_lm"
-    mask_fraction: float | tuple[float, float] = 0.15
+    mask_fraction: float | Fractions = 0.15
     corruption: Corruption = Corruption()
     whole_word: bool = False
     views: int = Field(1, ge=1, le=1_000)
@@ -160,8 +170,8 @@ class Teacher(_Section):
     """A model whose distributions are cached."""
 
     name: Name
-    model: str
-    revision: str | None = None
+    model: Line
+    revision: Line | None = None
     dtype: Dtype = "float32"
     attention: Literal["sdpa", "eager"] | None = Field(
         None, description="default: sdpa where the model has it, else eager"
@@ -190,7 +200,8 @@ class Capture(_Section):
     """What is kept of a teacher's distributions."""
 
     top_k: int = Field(32, ge=1, le=65_535)
-    temperatures: tuple[float, ...] = (1.0,)
+    top_p: float = Field(1.0, gt=0, le=1)
+    temperatures: Temperatures = (1.0,)
     max_nats: float = Field(1.0e-4, ge=0, le=0.1)
 
     @field_validator("temperatures")
@@ -217,8 +228,8 @@ class Capture(_Section):
 class Shards(_Section):
     """Slots of a shard (unit of work and of restart) and of a chunk (unit of reading)."""
 
-    slots: int = Field(131_072, ge=1)
-    chunk_slots: int = Field(4_096, ge=1)
+    slots: int = Field(131_072, ge=1, le=_SHARD_SLOTS)
+    chunk_slots: int = Field(4_096, ge=1, le=_CHUNK_SLOTS)
 
 
 class Target(_Section):
@@ -238,9 +249,19 @@ class Runtime(_Section):
     """How to run; nothing here changes what is built."""
 
     device: str = "auto"
-    batch_tokens: int = Field(16_384, ge=1)
-    threads: int | None = Field(None, ge=1, description="default: the machine's cores")
-    workers: int = Field(1, ge=1)
+    batch_tokens: int = Field(16_384, ge=1, le=_BATCH_TOKENS)
+    threads: int | None = Field(
+        None, ge=1, le=_MOST_THREADS, description="default: the machine's cores"
+    )
+    workers: int = Field(1, ge=1, le=_MOST_THREADS)
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
+            message = f"found {value!r}, expected auto, cpu, mps, cuda or cuda:N"
+            raise ValueError(message)
+        return value
 
     @field_validator("workers")
     @classmethod

@@ -11,6 +11,7 @@ from ckd_cache.build.recipe import MaskedLm
 from ckd_cache.build.session import Session
 from ckd_cache.build.stage import Stage
 from ckd_cache.corpus.masking import MaskSettings, mask_segments
+from ckd_cache.errors import CorpusError
 from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.arrow_io import encode_slots, read_segments
 from ckd_cache.format.journal import Journal
@@ -18,6 +19,7 @@ from ckd_cache.format.manifest import IncrementRecord, PartRecord, SetRecord
 from ckd_cache.format.paths import part_name, segments_path, slots_part, slots_path
 from ckd_cache.format.spec import shard_count, shard_range
 from ckd_cache.format.workspace import ShardFiles
+from ckd_cache.wording import counted
 
 __all__ = ["check_slots", "fill_slots", "mask_settings"]
 
@@ -44,7 +46,7 @@ def check_slots(set_name: str, record: SetRecord, objective: MaskedLm) -> None:
     fingerprints = {increment.name: increment.fingerprint for increment in record.increments}
     for part in record.parts:
         wanted = slots_identity(fingerprints[part.increment], objective, part.view)
-        refuse_change(f"the masking of {set_name}/{part.name}", part.identity, wanted)
+        refuse_change(f"the masking of {set_name}/{part.name}", part.identity, wanted, named=False)
 
 
 def fill_slots(session: Session, set_name: str, objective: MaskedLm) -> None:
@@ -52,10 +54,29 @@ def fill_slots(session: Session, set_name: str, objective: MaskedLm) -> None:
 
     Raises:
         MismatchError: a part was begun with another masking.
+        CorpusError: no part has a slot, so that there is nothing to ask a teacher.
     """
     for increment in session.record(set_name).increments:
         for view in range(objective.views):
             _fill_part(session, set_name, objective, increment, view)
+    record = session.record(set_name)
+    if not any(part.slots for part in record.parts):
+        raise CorpusError(_no_slots(session, set_name, objective))
+
+
+def _no_slots(session: Session, set_name: str, objective: MaskedLm) -> str:
+    increments = session.record(set_name).increments
+    documents = sum(increment.documents for increment in increments)
+    segments = sum(increment.segments for increment in increments)
+    tokens = sum(increment.tokens for increment in increments)
+    whole_word = ", set `objective.whole_word: false`" if objective.whole_word else ""
+    return (
+        f"set {set_name} has no slots: its {counted(documents, 'document')} gave "
+        f"{counted(segments, 'segment')} with {counted(tokens, 'token')} in all (special tokens "
+        f"included), and mask_fraction {objective.mask_fraction} of the ordinary tokens of each "
+        f"comes to none. Raise `objective.mask_fraction`{whole_word}, or give the corpus more "
+        f"text; then delete {session.writer.path} or build into another folder with --cache."
+    )
 
 
 def _fill_part(

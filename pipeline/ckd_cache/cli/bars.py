@@ -12,6 +12,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from ckd_cache.cli.progress import pace
+from ckd_cache.wording import counted, singular
 
 __all__ = ["Bars", "bars"]
 
@@ -69,8 +70,10 @@ class _Pace(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Text of the column for one task."""
         unit, already = task.fields["unit"], task.fields["already"]
-        total = "" if task.total is None else f"/{int(task.total):,}"
-        left = None if task.total is None else int(task.total - task.completed)
+        done = int(task.completed)
+        so_far = "" if task.total is None else f"{done:,}/"
+        amount = counted(done if task.total is None else int(task.total), singular(unit))
+        left = None if task.total is None else int(task.total) - done
         seconds = task.elapsed or 0.0
-        rhythm = pace(int(task.completed) - already, seconds, left, unit)
-        return Text(f"{int(task.completed):,}{total} {unit}{rhythm}")
+        rhythm = pace(done - already, seconds, left, unit)
+        return Text(f"{so_far}{amount}{rhythm}")

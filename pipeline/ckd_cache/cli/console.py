@@ -9,6 +9,8 @@ from typing import IO, TextIO, cast
 
 from rich.console import Console
 
+from ckd_cache.wording import counted
+
 __all__ = ["counted", "output"]
 
 PLAIN_WIDTH = 80
@@ -49,8 +51,3 @@ class _Trimmed:
 
     def isatty(self) -> bool:
         return False
-
-
-def counted(number: int, noun: str) -> str:
-    """The number with its noun: ``1 slot``, ``1,024 slots``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

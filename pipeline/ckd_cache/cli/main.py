@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ckd_cache import __version__
-from ckd_cache.cli.errors import boundary
+from ckd_cache.cli.errors import boundary, open_streams, output_boundary
 
 __all__ = ["COMMANDS", "CommandPlace", "cli", "main"]
 
@@ -47,6 +47,9 @@ COMMANDS: dict[str, CommandPlace] = {
     ),
     "show": CommandPlace(
         "ckd_cache.cli.show", "show", "Print an example with what every teacher predicts there."
+    ),
+    "verify": CommandPlace(
+        "ckd_cache.cli.verify", "verify", "Read all of a cache: is it as it was written?"
     ),
 }
 
@@ -109,8 +112,8 @@ Examples:
 def cli() -> None:
     """Run each teacher once over a corpus, keep what it predicts, and weigh it for students.
 
-    The exit code is 0 when done, 1 when the operation failed, 2 when it was asked for wrongly,
-    3 when the cache is damaged and 130 when it was interrupted.
+    The exit code is 0 when done, 2 when the command line or the recipe is wrong by itself, 3 when
+    the cache is damaged, 130 when interrupted, and 1 when the operation failed otherwise.
     """
 
 
@@ -118,8 +121,10 @@ def main() -> None:
     """Run ``ckd-cache``; the console script."""
     # Threads of torch that wait by spinning take the cores from whoever shares the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that lacks a character of the corpus shows its code instead of failing.
             stream.reconfigure(errors="backslashreplace")
-    cli(prog_name="ckd-cache")
+    with output_boundary():
+        cli(prog_name="ckd-cache")

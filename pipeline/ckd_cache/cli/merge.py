@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
 
 __all__ = ["merge"]
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        message = f"found {value}, expected a finite number"
+        raise click.BadParameter(message, ctx, param)
+    return value
+
+
+def _some_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value.strip():
+        message = f"found {value!r}, expected a name"
+        raise click.BadParameter(message, ctx, param)
+    return value
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        _some_name(ctx, param, name)
+        if value.count(name) > 1:
+            message = f"found {name!r} more than once, expected each teacher once"
+            raise click.BadParameter(message, ctx, param)
+    return value
 
 
 @click.command(
@@ -29,6 +53,7 @@ Examples:
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
+    callback=_finite,
     help="Sharpness of the rule: the smaller, the more one teacher decides.",
 )
 @click.option(
@@ -36,6 +61,7 @@ Examples:
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
+    callback=_finite,
     help="Temperature of the target; one that was captured.",
 )
 @click.option(
@@ -45,9 +71,16 @@ Examples:
     "--teacher",
     "teachers",
     multiple=True,
+    callback=_names,
     help="Teacher to mix; may be given several times  [default: all]",
 )
-@click.option("--set-name", default="text", show_default=True, help="Set of the cache.")
+@click.option(
+    "--set-name",
+    default="text",
+    show_default=True,
+    callback=_some_name,
+    help="Set of the cache.",
+)
 def merge(
     cache: Path,
     name: str,

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ckd_cache.wording import counted, singular
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -93,18 +95,19 @@ class _PlainTask:
 
     def done(self) -> None:
         seconds = self.progress.clock() - self.started
-        text = f"{self.name}: {self.already + self.finished:,} {self.unit}"
+        text = f"{self.name}: {counted(self.already + self.finished, singular(self.unit))}"
         if self.finished:
             text += f" in {duration(seconds)}{_rate(self.finished, seconds, self.unit)}"
         self.progress.say(text)
 
     def _line(self, seconds: float) -> str:
         so_far = self.already + self.finished
-        share = f" of {self.total:,}" if self.total is not None else ""
+        total = f"{so_far:,} of " if self.total is not None else ""
+        amount = counted(so_far if self.total is None else self.total, singular(self.unit))
         percent = f" ({100 * so_far // self.total} %)" if self.total else ""
         left = None if self.total is None else self.total - so_far
         rhythm = pace(self.finished, seconds, left, self.unit)
-        return f"{self.name}: {so_far:,}{share} {self.unit}{percent}{rhythm}"
+        return f"{self.name}: {total}{amount}{percent}{rhythm}"
 
 
 def pace(finished: int, seconds: float, left: int | None, unit: str) -> str:
@@ -139,4 +142,4 @@ def _rate(finished: int, seconds: float, unit: str) -> str:
         return ""
     per_second = finished / seconds
     digits = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
-    return f", {digits} {unit}/s"
+    return f", {digits} {singular(unit) if digits == '1' else unit}/s"

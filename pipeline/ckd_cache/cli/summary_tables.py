@@ -17,6 +17,7 @@ __all__ = ["print_summary"]
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 _NONE = "-"
+_INDENT = 2
 
 
 def print_summary(summary: JsonObject) -> None:
@@ -107,19 +108,36 @@ def _print_table(
             overflow="fold",
             no_wrap=not text,
         )
-    for row in rows:
+    cells = list(rows)
+    for row in cells:
         table.add_row(*row)
     console.print()
-    console.print(Padding(table, (0, 0, 0, 2)))
+    if console.measure(table).minimum + _INDENT <= console.width:
+        console.print(Padding(table, (0, 0, 0, _INDENT)))
+        return
+    # Too narrow for columns: nothing is left out, each row becomes a list.
+    console.print(Padding(title, (0, 0, 0, _INDENT)))
+    for name, *values in cells:
+        console.print(Padding(name, (0, 0, 0, 2 * _INDENT)))
+        for column, value in zip(columns[1:], values, strict=True):
+            console.print(Padding(f"{column}: {value}", (0, 0, 0, 3 * _INDENT)))
 
 
 def _print_models(console: Console, teachers: JsonObject) -> None:
     console.print()
     for name, one in teachers.items():
         temperatures = ", ".join(f"{value:g}" for value in one["temperatures"])
-        exactness = f"step {one['step']:.4g} nats" if one["step"] else "exact"
-        line = f"{name}: {one['model']}, {one['dtype']}, temperatures {temperatures}, {exactness}"
-        console.print(Padding(line, (0, 0, 0, 2)))
+        line = f"{name}: {one['model']}, {one['dtype']}, temperatures {temperatures}"
+        console.print(Padding(f"{line}, {_exactness(one)}", (0, 0, 0, 2)))
+
+
+def _exactness(one: JsonObject) -> str:
+    kept = "" if one["top_p"] == 1.0 else f", top-p {one['top_p']:g}: {one['mean_valid']:.1f} kept"
+    if not one["step"]:
+        return f"exact{kept}"
+    measured = one["quantising_nats"]
+    cost = "" if measured is None else f", which cost {measured:.1e} nats a slot"
+    return f"step {one['step']:.4g} nats{cost}{kept}"
 
 
 def _print_weights(console: Console, targets: JsonObject) -> None:

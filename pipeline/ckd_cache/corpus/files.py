@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from ckd_cache.corpus.records import FileSource
+from ckd_cache.corpus.packed import refuse_packed
+from ckd_cache.corpus.records import FileSource, ParquetSource
 from ckd_cache.errors import CorpusError
 from ckd_cache.fingerprint import canonical_json, hash_bytes, hash_file
 
 __all__ = ["SourceFile", "hash_files", "list_files"]
 
+_SUFFIXES = {"text": ".txt", "jsonl": ".jsonl", "parquet": ".parquet"}
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -35,13 +37,15 @@ def list_files(spec: FileSource) -> list[SourceFile]:
     A file that several globs match is read once, where it comes first.
 
     Raises:
-        CorpusError: a glob matches no file, or two files have the same name.
+        CorpusError: a glob matches no file, two files have the same name, or one is compressed.
     """
     files: dict[Path, SourceFile] = {}
     for pattern in spec.paths:
         for file in _matches(spec, pattern):
             files.setdefault(file.path, file)
     _check_names(spec, files.values())
+    for path in files:
+        refuse_packed(path, parquet=isinstance(spec, ParquetSource))
     return list(files.values())
 
 
@@ -70,19 +74,27 @@ def _matches(spec: FileSource, pattern: str) -> Iterator[SourceFile]:
         yield SourceFile(path, path.name)
         return
     base, rest = _split_pattern(path)
-    found = sorted(
-        (match.relative_to(base).parts, match)
-        for match in (base.glob(rest) if rest else ())
-        if match.is_file()
-    )
+    matches = list(base.glob(rest)) if rest else []
+    found = sorted((match.relative_to(base).parts, match) for match in matches if match.is_file())
     if not found:
         message = (
-            f"Source {spec.name}: {pattern!r} matches no file; looked for {path}. "
-            "Paths are relative to the recipe's folder; correct `paths`."
+            f"Source {spec.name}: {pattern!r} {_nothing_found(spec, pattern, path, bool(matches))}"
         )
         raise CorpusError(message)
     for parts, match in found:
         yield SourceFile(match, "/".join(parts))
+
+
+def _nothing_found(spec: FileSource, pattern: str, path: Path, only_folders: bool) -> str:
+    example = f"{pattern.rstrip('/')}/*{_SUFFIXES[spec.kind]}"
+    if path.is_dir():
+        return f"is a folder, expected files. Name them with a glob, such as {example}"
+    if only_folders:
+        return f"matches only folders, expected files. Name those with a glob, such as {example}"
+    return (
+        f"matches no file; looked for {path}. Paths are relative to the recipe's folder; "
+        "correct `paths`."
+    )
 
 
 def _split_pattern(path: Path) -> tuple[Path, str]:

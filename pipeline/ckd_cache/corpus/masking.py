@@ -18,6 +18,7 @@ from ckd_cache.errors import CorpusError, RecipeError
 from ckd_cache.format.arrow_io import SegmentRows, SlotRows
 from ckd_cache.numerics.philox import words
 from ckd_cache.types import Array
+from ckd_cache.wording import counted
 
 __all__ = ["MaskSettings", "Support", "mask_segments", "slots_per_example"]
 
@@ -113,8 +114,9 @@ def slots_per_example(settings: MaskSettings, segment_tokens: int, n_special: in
     """
     if segment_tokens <= n_special:
         message = (
-            f"segment_tokens is {segment_tokens}, but the tokenizer puts {n_special} special "
-            f"tokens into every segment. Set segment_tokens to {n_special + 1} or more."
+            f"segment_tokens is {segment_tokens}, but the tokenizer puts "
+            f"{counted(n_special, 'special token')} into every segment. Set segment_tokens to "
+            f"{n_special + 1} or more."
         )
         raise CorpusError(message)
     return math.ceil(settings.range[1] * (segment_tokens - n_special))

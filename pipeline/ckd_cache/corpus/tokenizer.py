@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from ckd_cache.errors import CorpusError
 from ckd_cache.fingerprint import canonical_json, hash_bytes
+from ckd_cache.modeling.tokenizer_files import TOKENIZER_FILES, holds_tokenizer
+from ckd_cache.modeling.unreadable import first_line, is_unreadable
 
 __all__ = ["CorpusTokenizer", "Encoded", "load_tokenizer"]
 
@@ -25,16 +27,7 @@ _BATCH_CHARACTERS = 1 << 18
 # Where a tokenizer was loaded from says nothing about it, and differs between machines.
 _NOT_SAVED = ("_commit_hash", "_name_or_path", "is_local", "local_files_only", "name_or_path")
 _CONFIG = "tokenizer_config.json"
-_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "spm.model",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
-)
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, ImportError)
+_MODEL_CONFIG = "config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +206,10 @@ def _load(name: str, root: Path, revision: str | None) -> Any:
             "folder; correct `tokenizer` (or the first teacher's `model`)."
         )
         raise CorpusError(message)
-    if is_folder and not any((folder / file).is_file() for file in _FILES):
-        # transformers would make up a tokenizer of a few special tokens.
+    if is_folder and not holds_tokenizer(folder):
         message = (
             f"Tokenizer {name}: there is no tokenizer in {folder}, expected one of "
-            f"{', '.join(_FILES)}. Name a folder that has one, or save one there with "
+            f"{', '.join(TOKENIZER_FILES)}. Name a folder that has one, or save one there with "
             "`AutoTokenizer.from_pretrained(…).save_pretrained(…)`."
         )
         raise CorpusError(message)
@@ -227,9 +219,7 @@ def _load(name: str, root: Path, revision: str | None) -> Any:
             where, revision=revision, local_files_only=True if is_folder else None
         )
     except Exception as error:
-        # The library tokenizers raises Exception itself for a file that it cannot parse, so there
-        # is no narrower type to catch. Any other type that is not listed is a fault of ours.
-        if not isinstance(error, _UNREADABLE) and type(error) is not Exception:
+        if not is_unreadable(error):
             raise
         message = _not_loaded(name, folder, is_folder, error)
         raise CorpusError(message) from error
@@ -240,7 +230,14 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _not_loaded(name: str, folder: Path, is_folder: bool, error: Exception) -> str:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).strip()
+    reason = first_line(error)
+    config_fault = _config_fault(folder) if is_folder else None
+    if config_fault is not None:
+        return (
+            f"Tokenizer {name}: {folder / _MODEL_CONFIG} is no configuration of a model that "
+            f"transformers knows ({config_fault}); transformers reads it before the tokenizer. "
+            "Correct it, or copy or download the folder again, whole."
+        )
     if is_folder:
         return (
             f"Tokenizer {name}: no fast tokenizer can be loaded from {folder} ({reason}). "
@@ -252,6 +249,19 @@ def _not_loaded(name: str, folder: Path, is_folder: bool, error: Exception) -> s
         f"({reason}). Correct `tokenizer` (or the first teacher's `model`), or download it first "
         "if this machine is offline."
     )
+
+
+def _config_fault(folder: Path) -> str | None:
+    """What is wrong with a folder's config.json, which transformers reads for tokenizers too."""
+    if not (folder / _MODEL_CONFIG).is_file():
+        return None
+    try:
+        AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+        return first_line(error)
+    return None
 
 
 def _token_strings(name: str, backend: Any) -> list[str]:

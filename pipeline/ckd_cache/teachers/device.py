@@ -10,7 +10,7 @@ from ckd_cache.errors import RecipeError, TeacherError
 
 __all__ = ["device_of"]
 
-_KNOWN = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_KNOWN = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 
 
 def device_of(device: str) -> torch.device:

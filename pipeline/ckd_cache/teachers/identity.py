@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ckd_cache.errors import TeacherError
 from ckd_cache.fingerprint import canonical_json, hash_bytes, hash_file
+from ckd_cache.modeling.unreadable import first_line
 from ckd_cache.types import JsonObject, JsonValue
 
 __all__ = [
@@ -145,7 +146,7 @@ def _fetched(name: str, model: str, revision: str | None, path: Path, *, remote_
         )
     except (OSError, ValueError) as error:
         # Every error of the hub client (absent, gated, offline, unreachable) is one of these.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         message = (
             f"teacher {name}: model {model!r} was not found. There is no folder {path}, and no "
             f"model of this name{_at(revision)} could be fetched from the hub: {reason}. "
@@ -202,7 +203,7 @@ def _read_json(name: str, path: Path) -> JsonObject:
             f"teacher {name}: {path} cannot be read: {error.strerror}. Is this a model's folder?"
         )
         raise TeacherError(message) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"teacher {name}: {path} is no JSON text: {error}"
         raise TeacherError(message) from error
     if not isinstance(content, dict):

@@ -10,10 +10,22 @@ import torch
 from torch import nn
 
 from ckd_cache.errors import TeacherError
+from ckd_cache.modeling.unreadable import first_line, is_unreadable
 from ckd_cache.teachers.quiet import quiet_transformers
 
 __all__ = ["Structure", "check_length", "position_limit", "structure_of"]
 
+# What a model that is made of a configuration with bad values may raise.
+_UNFIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _POSITION_TABLES = ("position_embeddings", "embed_positions")
 
 
@@ -58,7 +70,8 @@ def structure_of(
     if isinstance(model, Exception):
         message = (
             f"teacher {name}: {folder} holds a {_architecture(config)}, expected a masked LM that "
-            f"AutoModelForMaskedLM of transformers can load ({_first_line(model)})"
+            f"AutoModelForMaskedLM of transformers can load ({first_line(model)}). Correct its "
+            "config.json, or name another model."
         )
         raise TeacherError(message) from model
     return Structure(
@@ -114,10 +127,12 @@ def _config(name: str, folder: Path, *, remote_code: bool) -> Any:
             return AutoConfig.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=remote_code
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
         message = (
             f"teacher {name}: config.json in {folder} is no configuration that transformers knows: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         )
         raise TeacherError(message) from error
 
@@ -130,7 +145,7 @@ def _attention(name: str, config: Any, wanted: str | None, *, remote_code: bool)
         return "eager"
     message = (
         f"teacher {name}: {_architecture(config)} cannot run with attention: {wanted} "
-        f"({_first_line(failure)}). Set `attention: eager` for this teacher."
+        f"({first_line(failure)}). Set `attention: eager` for this teacher."
     )
     raise TeacherError(message) from failure
 
@@ -150,13 +165,9 @@ def _without_weights(config: Any, attention: str, *, remote_code: bool) -> Any:
             return factory.from_config(
                 config, attn_implementation=attention, trust_remote_code=remote_code
             )
-    except (ValueError, KeyError, ImportError, AttributeError) as error:
+    except _UNFIT as error:
         return error
 
 
 def _architecture(config: Any) -> str:
     return str((getattr(config, "architectures", None) or [type(config).__name__])[0])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,20 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ckd_cache.errors import TeacherError
+from ckd_cache.modeling.tokenizer_files import TOKENIZER_FILES, holds_tokenizer
+from ckd_cache.modeling.unreadable import is_unreadable
 from ckd_cache.teachers.quiet import quiet_transformers
 
 __all__ = ["ExpectedSupport", "check_tokens"]
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "spm.model",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
-)
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +52,12 @@ def check_tokens(
         TeacherError: there is no tokenizer, it cannot be read, or it differs; names the first
             difference.
     """
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+    if not holds_tokenizer(folder):
         if corpus_ids:
             return
         message = (
             f"teacher {name}: there is no tokenizer in {folder}, expected one of "
-            f"{', '.join(_TOKENIZER_FILES)}. If its ids are those of the corpus's tokenizer, say "
+            f"{', '.join(TOKENIZER_FILES)}. If its ids are those of the corpus's tokenizer, say "
             f"`tokenizer: corpus` for this teacher."
         )
         raise TeacherError(message)
@@ -90,9 +81,7 @@ def _read_tokenizer(name: str, folder: Path, *, remote_code: bool) -> Any:
                 str(folder), local_files_only=True, trust_remote_code=remote_code
             )
     except Exception as error:
-        # The library tokenizers raises Exception itself for a file that it cannot parse, so there
-        # is no narrower type to catch. Any other type that is not listed is a fault of ours.
-        if not isinstance(error, _UNREADABLE) and type(error) is not Exception:
+        if not is_unreadable(error):
             raise
         message = f"teacher {name}: the tokenizer in {folder} cannot be read: {error}"
         raise TeacherError(message) from error

@@ -41,6 +41,7 @@ def test_defaults_are_those_of_the_documentation(tmp_path):
         "top_k": 32,
         "temperatures": (1.0,),
         "max_nats": 1e-4,
+        "top_p": 1.0,
     }
     assert [(t.name, t.weighting) for t in recipe.targets] == [
         ("gold", "gold"),
@@ -112,10 +113,64 @@ shard: {slots: 5}
         ("teachers.0.name=../../etc", "teachers[0].name"),
         ("corpus.sources.0.kind=txt", "'text'"),
         ("capture.topk=3", "'top_k'"),
+        ('teachers.0.model=""', "teachers[0].model"),
+        ("teachers.0.revision=' '", "teachers[0].revision"),
+        ("corpus.tokenizer=''", "corpus.tokenizer"),
+        ("corpus.sources.0.paths=['']", "corpus.sources[0].paths[0]"),
+        ('corpus.sources.0.genre="a\\nb"', "corpus.sources[0].genre"),
+        ('corpus.sources.0.genre="a\\eb"', "corpus.sources[0].genre"),
+        ('corpus.sources.0.name="a\\n"', "corpus.sources[0].name"),
+        ('teachers.0.name="a\\n"', "teachers[0].name"),
+        ("runtime.device=cuda:99999999999", "cuda or cuda:N"),
+        ("runtime.device=gpu", "runtime.device"),
+        ("corpus.pack=yes", "corpus.pack"),
+        ("corpus.pack=1", "corpus.pack"),
+        ("splits.fit=true", "splits.fit"),
+        ('splits.fit="0.1"', "splits.fit"),
+        ("objective.mask_fraction=true", "objective.mask_fraction"),
+        ('objective.mask_fraction=[0.1, "0.2"]', "objective.mask_fraction"),
+        ("capture.temperatures=[true]", "capture.temperatures[0]"),
     ],
 )
 def test_values_that_cannot_be_used(tmp_path, override, said):
     assert said in problems(tmp_path, SMALL, override)
+
+
+INTEGERS = (
+    "capture.top_k",
+    "corpus.segment_tokens",
+    "objective.seed",
+    "objective.views",
+    "runtime.batch_tokens",
+    "runtime.threads",
+    "runtime.workers",
+    "shards.chunk_slots",
+    "shards.slots",
+)
+
+
+@pytest.mark.parametrize("field", INTEGERS)
+@pytest.mark.parametrize("value", ["1e30", str(10**30), str(10**400), '"1"', "true", "1.0"])
+def test_integers_are_integers_of_a_size_that_can_be(tmp_path, field, value):
+    message = problems(tmp_path, SMALL, f"{field}={value}")
+    assert "1 problem" in message
+    assert f"\n  {field}: Input should be " in message
+
+
+@pytest.mark.parametrize("value", [str(10**400), "1e400"])
+def test_fractions_that_no_float_holds_are_refused(tmp_path, value):
+    assert "splits.fit" in problems(tmp_path, SMALL, f"splits.fit={value}")
+
+
+def test_integers_will_do_for_fractions(tmp_path):
+    overrides = ["objective.mask_fraction=[0, 1]", "capture.max_nats=0", "capture.temperatures=[1]"]
+    recipe = read_recipe(written(tmp_path, SMALL), overrides)
+    assert recipe.each_set()["text"].objective.mask_fraction == (0.0, 1.0)
+    assert (recipe.capture.max_nats, recipe.capture.temperatures) == (0.0, (1.0,))
+
+
+def test_an_empty_recipe_is_offered_the_keys_of_a_build(tmp_path):
+    assert "keys such as corpus, objective, sets, teachers" in problems(tmp_path, "")
 
 
 def test_a_recipe_has_a_corpus_or_sets(tmp_path):

@@ -69,6 +69,23 @@ def test_an_unknown_total_gives_no_time_left() -> None:
     assert lines.said == ["corpus: 50 documents, 5 documents/s"]
 
 
+def test_one_is_no_plural() -> None:
+    lines = Lines()
+    task = lines.progress().task("hashing", total=1, unit="sources")
+    task.done()
+    lines.clock.now += 10.0
+    task.advance(1)
+    task.done()
+    lines.progress().task("corpus", total=None, unit="sources", already=1).done()
+    assert lines.said == [
+        "hashing: 0 sources",
+        "hashing: 1 of 1 source (100 %), 0.1 sources/s",
+        "hashing: 1 source in 10 s, 0.1 sources/s",
+        "corpus: 1 source",
+    ]
+    assert pace(10, 10.0, None, "sources") == ", 1 source/s"
+
+
 def test_notes_are_lines() -> None:
     lines = Lines()
     lines.progress().note("[b] is no markup")
@@ -105,6 +122,9 @@ def work(report: Progress) -> None:
     open_ended = report.task("corpus", total=None, unit="documents")
     open_ended.advance(3)
     open_ended.done()
+    single = report.task("hashing", total=1, unit="sources")
+    single.advance()
+    single.done()
 
 
 def test_without_a_terminal_there_are_plain_lines() -> None:
@@ -114,7 +134,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     text = stream.getvalue()
     assert text.startswith("teacher [a] is loaded\nteacher [a]: 2,000 slots in ")
     assert "\x1b" not in text
-    assert len(text.splitlines()) == 3
+    assert len(text.splitlines()) == 4
 
 
 def test_on_a_terminal_there_are_bars() -> None:
@@ -126,6 +146,8 @@ def test_on_a_terminal_there_are_bars() -> None:
     assert "teacher [a]" in text
     assert "2,000/2,000 slots" in text
     assert "3/3 documents" in text
+    assert "1/1 source" in text
+    assert "1/1 sources" not in text
 
 
 def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,7 +250,7 @@ def test_segments_need_room_for_text(bert, tmp_path, tokens):
 
 @pytest.mark.parametrize("texts", [[], ["", " \n"], ["\x01\x02"]])
 def test_an_empty_corpus_is_an_error(bert, tmp_path, texts):
-    with pytest.raises(CorpusError, match="The corpus is empty: the sources w gave no text"):
+    with pytest.raises(CorpusError, match="The corpus is empty: the source w gave no text"):
         cut([jsonl(tmp_path, texts)], bert, tmp_path)
 
 

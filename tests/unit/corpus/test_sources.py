@@ -171,9 +171,8 @@ def test_brackets_in_a_file_name_are_not_a_pattern(tmp_path):
     assert read(text_source(tmp_path, "a[1].txt")) == [("books/a[1].txt#1", "x")]
 
 
-@pytest.mark.parametrize("pattern", ["gone.txt", "gone/*.txt", "*.md", "folder"])
+@pytest.mark.parametrize("pattern", ["gone.txt", "gone/*.txt", "*.md"])
 def test_a_glob_without_files(tmp_path, pattern):
-    (tmp_path / "folder").mkdir()
     with pytest.raises(CorpusError, match="matches no file") as found:
         read(text_source(tmp_path, pattern))
     assert pattern in str(found.value)

@@ -1,0 +1,106 @@
+"""The command ``ckd-cache verify``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ckd_cache.errors import DamagedCacheError
+
+if TYPE_CHECKING:
+    from ckd_cache.format.findings import Finding, Verification
+
+__all__ = ["verify"]
+
+_RANGES_SHOWN, _NOTES_SHOWN = 6, 10
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  ckd-cache verify runs/quick.ckd
+  ckd-cache verify runs/quick.ckd --workers 16 --json
+  ckd-cache verify runs/quick.ckd --quick"""
+)
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Threads that read  [default: one a core]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print strict JSON and nothing else.")
+@click.option(
+    "--quick", is_flag=True, help="Only look whether all files are there with their sizes."
+)
+def verify(cache: Path, *, workers: int | None, as_json: bool, quick: bool) -> None:
+    """Read all of CACHE and say whether it is as it was written.
+
+    Every file is hashed, every shard decoded, and every number held against what must be true of
+    it. Ends with exit code 3 and a line for each file that is damaged, with the examples it hits.
+    Nothing is changed.
+    """
+    # Imported here so that --help stays fast.
+    from ckd_cache.cli.progress import progress
+    from ckd_cache.format.verify import verify_cache
+
+    with progress() as report:
+        found = verify_cache(cache, quick=quick, workers=workers, progress=report)
+    if as_json:
+        click.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    if found.findings:
+        raise DamagedCacheError(_what_next(cache, found))
+
+
+def _lines(found: Verification) -> Iterator[str]:
+    from ckd_cache.cli.console import counted
+    from ckd_cache.cli.sizes import size
+
+    for finding in found.findings:
+        hit = _examples(finding)
+        yield f"{finding.path}: {hit}{finding.detail}"
+    for note in found.notes[:_NOTES_SHOWN]:
+        yield f"note: {note}"
+    if len(found.notes) > _NOTES_SHOWN:
+        yield f"note: and {counted(len(found.notes) - _NOTES_SHOWN, 'more note')}"
+    read = (
+        f"{counted(found.files, 'file')}, {size(found.bytes)}, {counted(found.examples, 'example')}"
+    )
+    if found.findings:
+        yield f"{read}: {counted(len(found.findings), 'finding')}"
+    elif found.quick:
+        yield f"{read}: all files are there with their sizes; what they hold was not read"
+    else:
+        yield f"{read}: all is as it was written"
+
+
+def _examples(finding: Finding) -> str:
+    """Which examples a finding hits, first and last of each stretch, such as ``4-7, 14-17``."""
+    texts = [
+        f"{hit.start}" if hit.stop == hit.start + 1 else f"{hit.start}-{hit.stop - 1}"
+        for hit in finding.examples
+    ]
+    if not texts:
+        return ""
+    shown = ", ".join(texts[:_RANGES_SHOWN])
+    more = ", …" if len(texts) > _RANGES_SHOWN else ""
+    sets = ", ".join(sorted({hit.set_name for hit in finding.examples}))
+    total = sum(hit.stop - hit.start for hit in finding.examples)
+    noun = "example" if total == 1 else f"{total:,} examples,"
+    return f"{noun} {shown}{more} of {sets}: "
+
+
+def _what_next(cache: Path, found: Verification) -> str:
+    from ckd_cache.cli.console import counted
+
+    parts = {finding.part for finding in found.findings if finding.part}
+    where = f" in {counted(len(parts), 'part')}" if parts else ""
+    return (
+        f"{cache}: {counted(len(found.findings), 'finding')}{where}; the cache is damaged. Restore"
+        f" the files named above from a copy and run `ckd-cache verify {cache}` again, or delete"
+        f" the folder {cache} and build it again: `ckd-cache build RECIPE --cache {cache}`."
+    )

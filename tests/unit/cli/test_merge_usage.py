@@ -1,0 +1,36 @@
+"""What is wrong in the command line of ``ckd-cache merge`` by itself, whatever the cache holds."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from ckd_cache.cli.main import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--name", "x", "--teacher", ""], "'--teacher': found '', expected a name"),
+        (["--name", "x", "--teacher", "a", "--teacher", "a"], "found 'a' more than once"),
+        (["--name", "x", "--set-name", ""], "'--set-name': found '', expected a name"),
+        (["--name", "x", "--tau", "nan"], "'--tau': found nan, expected a finite number"),
+        (["--name", "x", "--tau", "inf"], "'--tau': found inf, expected a finite number"),
+        (["--name", "x", "--temperature", "nan"], "'--temperature': found nan"),
+        (["--name", "x", "--tau", "0"], "--tau"),
+        (["--name", "x", "--top-k", "0"], "--top-k"),
+        (["--name", "x", "--weighting", "best"], "--weighting"),
+        (["--name", ""], "a target cannot be called ''"),
+        (["--name", "a b"], "a target cannot be called 'a b'"),
+        ([], "--name"),
+    ],
+)
+def test_usage_errors_need_no_cache(arguments, said):
+    done = CliRunner().invoke(cli, ["merge", "nowhere.ckd", *arguments])
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_all_else_is_a_failure():
+    done = CliRunner().invoke(cli, ["merge", "nowhere.ckd", "--name", "x"])
+    assert done.exit_code == 1
