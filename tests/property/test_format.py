@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckd_cache.format import arrow_io, zarr_io
+from ckd_cache.format import arrow_io, shards, zarr_io
 from ckd_cache.format.encode import decode_teacher, encode_teacher
 from ckd_cache.format.files import FileRow, FilesTable, encode_files, files_name, read_files
 from ckd_cache.format.journal import Journal, ShardLine, journal_path
 from ckd_cache.format.manifest import Manifest, dumps, loads
+from ckd_cache.format.paths import array_shard_path
 from ckd_cache.format.ranges import pieces_of, shard_ranges
 from ckd_cache.format.spec import Layout, capture_of, shard_count, shard_range, teacher_specs
 from ckd_cache.numerics.topk import reference_distributions
@@ -67,7 +69,7 @@ def test_teachers_written_by_shards_come_back(layout, examples, density, max_nat
     stored = encode_teacher(arrays, capture, order)
     specs = teacher_specs(capture, 40)
     with tempfile.TemporaryDirectory() as folder:
-        files = zarr_io.describe("g", specs, layout, examples)
+        files = zarr_io.describe("g", specs, layout, examples, order)
         for shard in range(shard_count(examples, layout)):
             start, stop = shard_range(shard, examples, layout)
             cut = {name: values[start:stop] for name, values in stored.items()}
@@ -76,14 +78,12 @@ def test_teachers_written_by_shards_come_back(layout, examples, density, max_nat
             (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
             (Path(folder) / path).write_bytes(data)
         i, j = sorted(rng.integers(0, examples + 1, 2).tolist())
-        read = {
-            spec.name: zarr_io.read_range(
-                zarr_io.open_stored(Path(folder) / "g" / spec.name), spec, i, j
-            )
-            for spec in specs
-        }
-    for name, values in read.items():
-        np.testing.assert_array_equal(values, stored[name][i:j], name)
+        group = zarr.open_group(Path(folder) / "g", mode="r", zarr_format=3)
+        read = {spec.name: _read(Path(folder), spec, layout, i, j) for spec in specs}
+        for name, values in read.items():
+            np.testing.assert_array_equal(values, stored[name][i:j], name)
+            np.testing.assert_array_equal(values, np.asarray(group[name][i:j]), name)
+        np.testing.assert_array_equal(np.asarray(group["order"]), order)
     decoded, kept = (
         decode_teacher(read, capture, order),
         arrays.n_valid[i:j, :, None] > np.arange(capture.k),
@@ -94,6 +94,20 @@ def test_teachers_written_by_shards_come_back(layout, examples, density, max_nat
     np.testing.assert_allclose(
         decoded.logprobs[kept], arrays.logprobs[i:j][kept], atol=allowed, rtol=1e-3
     )
+
+
+def _read(folder, spec, layout, i, j):
+    chunks = [np.zeros(spec.shape(0, layout.slots), spec.dtype)]
+    first = 0
+    while first < j:
+        path = folder / array_shard_path(
+            "g", spec.name, len(spec.dimension_names), first // layout.shard_examples
+        )
+        stop = min(j - first, layout.shard_examples)
+        if i < first + layout.shard_examples:
+            chunks += shards.read_chunks(path, spec, layout, max(i - first, 0), stop)
+        first += layout.shard_examples
+    return np.concatenate(chunks)
 
 
 def _teacher(rng, layout, examples, density, capture):
@@ -195,5 +209,5 @@ def test_pieces_cover_a_range_once(layout, sizes, data):
             piece.part.first_example + piece.start, piece.part.first_example + piece.stop
         )
     assert covered == list(range(start, stop))
-    shards = [n for s in shard_ranges(record, layout) for n in range(s.start, s.stop)]
-    assert shards == list(range(first))
+    numbers = [n for s in shard_ranges(record, layout) for n in range(s.start, s.stop)]
+    assert numbers == list(range(first))

@@ -8,6 +8,7 @@ from ckd_cache.build.outcome import Outcome
 from ckd_cache.build.session import Session
 from ckd_cache.build.target_stage import TargetRequest, fill_target
 from ckd_cache.errors import MergeError
+from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import open_cache
 from ckd_cache.format.workspace import CacheWriter
 from ckd_cache.progress import SILENT, Progress
@@ -42,6 +43,7 @@ def merge_cache(
         )
         raise MergeError(message)
     with CacheWriter.begin(cache) as writer:
+        refuse_missing_files(open_cache(cache))
         manifest = writer.manifest or manifest
         session = Session(writer, manifest.recipe, manifest.provenance, progress, manifest.complete)
         fill_target(session, set_name, request)

@@ -9,7 +9,7 @@ from ckd_cache.build.memory import keep_memory_flat
 from ckd_cache.build.outcome import Outcome
 from ckd_cache.build.planning import find_teacher, plan_teacher
 from ckd_cache.build.recipe import MaskedLm, Recipe, Target
-from ckd_cache.build.segments_stage import Cut, check_segments, fill_segments, plan_segments
+from ckd_cache.build.segments_stage import Cut, fill_segments, plan_segments
 from ckd_cache.build.session import Session
 from ckd_cache.build.slots_stage import check_slots, fill_slots
 from ckd_cache.build.target_stage import TargetRequest, check_target, fill_target, request_of
@@ -21,6 +21,8 @@ from ckd_cache.build.teacher_stage import (
 )
 from ckd_cache.corpus.tokenizer import load_tokenizer
 from ckd_cache.format.manifest import Manifest
+from ckd_cache.format.presence import refuse_missing_files
+from ckd_cache.format.reader import open_cache
 from ckd_cache.format.workspace import CacheWriter
 from ckd_cache.progress import SILENT, Progress
 from ckd_cache.types import JsonObject
@@ -46,6 +48,8 @@ def build_cache(recipe: Recipe, root: Path, cache: Path, progress: Progress = SI
     keep_memory_flat()
     plan = _plan(recipe, root, progress)
     with CacheWriter.begin(cache) as writer:
+        if writer.manifest is not None:
+            refuse_missing_files(open_cache(cache))
         session = Session(writer, recipe.identity(), _provenance(recipe), progress)
         _refuse_changes(session.manifest, plan)
         for name, cut in plan.cuts.items():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards
+from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards, stored_order
 from ckd_cache.build.identity import refuse_change, target_part_identity
 from ckd_cache.build.profile import library_versions
 from ckd_cache.build.recipe import NAME_PATTERN
@@ -21,11 +21,12 @@ from ckd_cache.format.manifest import FilledPart, PartRecord, SetRecord, TargetR
 from ckd_cache.format.paths import target_part
 from ckd_cache.format.reader import SetReader
 from ckd_cache.format.spec import Capture, capture_of, target_specs
+from ckd_cache.format.stats import quantising_nats
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.merge.merge import merge_arrays
 from ckd_cache.merge.rule import TargetRule, check_captures
 from ckd_cache.merge.stats import target_stats
-from ckd_cache.types import JsonObject
+from ckd_cache.types import Array, JsonObject, TargetArrays
 
 __all__ = ["TargetRequest", "check_target", "fill_target", "request_of"]
 
@@ -259,7 +260,14 @@ def _merge_shards(
         unit="slots",
         already=sum(line.stats.get("slots", 0) for line in journal.lines),
     )
-    for files in group_shards(group, journal, partial(_merge_shard, reader, merge)):
+    shards = group_shards(
+        group,
+        journal,
+        partial(_merge_shard, reader, merge),
+        partial(_encode, merge),
+        partial(stored_order, session.writer.path, journal, reader.layout.support_size),
+    )
+    for files in shards:
         yield files
         task.advance(files.stats.get("slots", 0))
     task.done()
@@ -267,10 +275,10 @@ def _merge_shards(
 
 def _merge_shard(
     reader: SetReader, merge: _Merge, shard: int, start: int, stop: int
-) -> ShardResult:
+) -> TargetArrays:
     del shard
     examples = reader.examples.read(start, stop)
-    merged = merge_arrays(
+    return merge_arrays(
         [reader.teachers[name].read(start, stop) for name in merge.rule.teachers],
         merge.captures,
         examples.gold_ids,
@@ -279,6 +287,11 @@ def _merge_shard(
         reader.layout.support_size,
         merge.capture.max_nats,
     )
-    stored = encode_target(merged, merge.capture, reader.support.files.order)
-    decoded = decode_target(stored, merge.capture, reader.support.files.order)
-    return ShardResult(stored, target_stats(decoded, merge.rule.teachers))
+
+
+def _encode(merge: _Merge, merged: TargetArrays, order: Array) -> ShardResult:
+    stored = encode_target(merged, merge.capture, order)
+    decoded = decode_target(stored, merge.capture, order)
+    cost = quantising_nats(merged.logprobs, merged.tail, decoded.logprobs, decoded.tail)
+    figures = target_stats(decoded, merge.rule.teachers)
+    return ShardResult(stored, {**figures, "quantising_nats_sum": cost})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards
+from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards, stored_order
 from ckd_cache.build.identity import refuse_change, teacher_part_identity
 from ckd_cache.build.profile import MODEL_LIBRARIES, library_versions
 from ckd_cache.build.session import Session
@@ -20,12 +20,13 @@ from ckd_cache.format.manifest import FilledPart, PartRecord, SetRecord, Teacher
 from ckd_cache.format.paths import teacher_part
 from ckd_cache.format.reader import SetReader
 from ckd_cache.format.spec import Capture, teacher_specs
-from ckd_cache.format.stats import teacher_stats
+from ckd_cache.format.stats import quantising_nats, teacher_stats
 from ckd_cache.format.workspace import ShardFiles
+from ckd_cache.numerics.narrow import narrow
 from ckd_cache.progress import ProgressTask
 from ckd_cache.teachers.capture import capture
 from ckd_cache.teachers.load import LoadedTeacher
-from ckd_cache.types import Examples, JsonObject
+from ckd_cache.types import Array, Examples, JsonObject, TeacherArrays
 
 __all__ = ["PlannedTeacher", "check_teacher_record", "fill_teacher", "resident"]
 
@@ -146,6 +147,7 @@ def _new_record(teacher: PlannedTeacher) -> TeacherRecord:
         temperatures=list(teacher.capture.temperatures),
         max_nats=teacher.capture.max_nats,
         step=teacher.capture.step,
+        top_p=teacher.capture.top_p,
         identity=teacher.identity,
         parts={},
     )
@@ -173,7 +175,13 @@ def _capture_shards(
         already=sum(line.stats.get("slots", 0) for line in journal.lines),
     )
     run = _Run(reader, teacher, get, _profile_of(session, teacher, journal), journal.key, task)
-    yield from group_shards(group, journal, partial(_capture_shard, run))
+    yield from group_shards(
+        group,
+        journal,
+        partial(_capture_shard, run),
+        partial(_encode, teacher.capture),
+        partial(stored_order, session.writer.path, journal, reader.layout.support_size),
+    )
     task.done()
 
 
@@ -203,7 +211,7 @@ class _Run:
     task: ProgressTask
 
 
-def _capture_shard(run: _Run, shard: int, start: int, stop: int) -> ShardResult:
+def _capture_shard(run: _Run, shard: int, start: int, stop: int) -> TeacherArrays:
     examples = run.reader.examples.read(start, stop)
     kept = run.teacher.capture
     with compute_threads(run.profile["threads"]):
@@ -216,10 +224,21 @@ def _capture_shard(run: _Run, shard: int, start: int, stop: int) -> ShardResult:
             start,
             _slot_counter(examples, run.task),
         )
-    order = run.reader.support.files.order
+    return narrow(arrays, kept.top_p, kept.temperatures)
+
+
+def _encode(kept: Capture, arrays: TeacherArrays, order: Array) -> ShardResult:
     stored = encode_teacher(arrays, kept, order)
     decoded = decode_teacher(stored, kept, order)
-    return ShardResult(stored, teacher_stats(decoded, kept.temperatures))
+    cost = quantising_nats(
+        arrays.logprobs, _at_1(arrays.tail, kept), decoded.logprobs, _at_1(decoded.tail, kept)
+    )
+    figures = teacher_stats(decoded, kept.temperatures)
+    return ShardResult(stored, {**figures, "quantising_nats_sum": cost})
+
+
+def _at_1(values: Array, kept: Capture) -> Array:
+    return values[..., kept.temperatures.index(1.0)]
 
 
 def _slot_counter(examples: Examples, task: ProgressTask) -> Callable[[int], None]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Protocol
 
 import numpy as np
-import zarr
 
 from ckd_cache.errors import DamagedCacheError, IncompleteCacheError
 from ckd_cache.format.access import FileAccess
@@ -15,10 +15,11 @@ from ckd_cache.format.encode import decode_target, decode_teacher
 from ckd_cache.format.manifest import SetRecord, TargetRecord, TeacherRecord
 from ckd_cache.format.paths import array_shard_path, target_part, teacher_part
 from ckd_cache.format.ranges import Piece, check_range, pieces_of
-from ckd_cache.format.spec import ArraySpec, Layout, target_specs, teacher_specs
+from ckd_cache.format.shards import decode_order, read_chunks
+from ckd_cache.format.spec import ORDER_ARRAY, ArraySpec, Layout, target_specs, teacher_specs
 from ckd_cache.format.support import SupportReader
-from ckd_cache.format.zarr_io import ZARR_JSON, matches, open_stored, read_range
-from ckd_cache.types import Array, TargetArrays, TeacherArrays, array_names
+from ckd_cache.format.zarr_io import ZARR_JSON, array_metadata, matches, order_metadata
+from ckd_cache.types import Array, JsonObject, TargetArrays, TeacherArrays, array_names
 
 __all__ = ["StoredArrays", "TargetReader", "TeacherReader", "target_reader", "teacher_reader"]
 
@@ -46,7 +47,8 @@ class StoredArrays:
     remedy: str
     specs: Sequence[ArraySpec]
     groups: Mapping[str, str]
-    _open: dict[str, zarr.Array[Any]] = field(default_factory=dict, repr=False)
+    _checked: set[str] = field(default_factory=set, repr=False)
+    _orders: dict[str, Array] = field(default_factory=dict, repr=False)
 
     def pieces(self, start: int, stop: int) -> Iterator[Piece]:
         """The shards of a read.
@@ -65,13 +67,31 @@ class StoredArrays:
                 raise IncompleteCacheError(message)
             yield piece
 
-    def read(self, piece: Piece) -> dict[str, Array]:
-        """Stored numbers of the examples of a piece, by array.
+    def read(self, piece: Piece) -> Iterator[dict[str, Array]]:
+        """Stored numbers of the examples of a piece by array, a chunk at a time.
 
         Raises:
             DamagedCacheError: a file is missing or damaged.
         """
-        return {spec.name: self._read_array(piece, spec) for spec in self.specs}
+        names = [spec.name for spec in self.specs]
+        for chunks in zip(*(self._chunks(piece, spec) for spec in self.specs), strict=True):
+            yield dict(zip(names, chunks, strict=True))
+
+    def order(self, part: str) -> Array:
+        """(V,) the id that each stored number of a part's ``ids`` means.
+
+        Raises:
+            DamagedCacheError: a file is missing or damaged.
+        """
+        folder = f"{self.groups[part]}/{ORDER_ARRAY}"
+        if folder not in self._orders:
+            size = self.layout.support_size
+            self._check_document(folder, order_metadata(size))
+            path = f"{folder}/c/0"
+            with self.access.reading(path):
+                data = self.access.verified(path).read_bytes()
+                self._orders[folder] = decode_order(data, size)
+        return self._orders[folder]
 
     def none(self) -> dict[str, Array]:
         """Stored numbers of no examples."""
@@ -84,26 +104,26 @@ class StoredArrays:
         group = self.groups[piece.part.name]
         return array_shard_path(group, spec.name, len(spec.dimension_names), piece.shard)
 
-    def _read_array(self, piece: Piece, spec: ArraySpec) -> Array:
-        array = self._array(piece, spec)
-        path = self.path_of(piece, spec)
-        self.access.present(path)
-        with self.access.reading(path, piece.where):
-            return read_range(array, spec, piece.start, piece.stop)
-
-    def _array(self, piece: Piece, spec: ArraySpec) -> zarr.Array[Any]:
+    def _chunks(self, piece: Piece, spec: ArraySpec) -> Iterator[Array]:
         folder = f"{self.groups[piece.part.name]}/{spec.name}"
-        if folder not in self._open:
-            document = f"{folder}/{ZARR_JSON}"
-            with self.access.reading(document):
-                path = self.access.verified(document)
-                fits = matches(path.read_bytes(), spec, self.layout, piece.part.examples)
-                array = open_stored(path.parent) if fits else None
-            if array is None:
-                found = "it does not describe the array that the manifest speaks of"
-                raise DamagedCacheError(self.access.damage(document, found))
-            self._open[folder] = array
-        return self._open[folder]
+        self._check_document(folder, array_metadata(spec, self.layout, piece.part.examples))
+        relative = self.path_of(piece, spec)
+        path = self.access.present(relative)
+        start, stop = piece.start - piece.shard_start, piece.stop - piece.shard_start
+        with self.access.reading(relative, piece.where):
+            yield from read_chunks(path, spec, self.layout, start, stop)
+
+    def _check_document(self, folder: str, metadata: JsonObject) -> None:
+        """Check, once, that Zarr would read an array as this reader does."""
+        if folder in self._checked:
+            return
+        document = f"{folder}/{ZARR_JSON}"
+        with self.access.reading(document):
+            fits = matches(self.access.verified(document).read_bytes(), metadata)
+        if not fits:
+            found = "it does not describe the array that the manifest speaks of"
+            raise DamagedCacheError(self.access.damage(document, found))
+        self._checked.add(folder)
 
 
 @dataclass(frozen=True)
@@ -139,14 +159,8 @@ class TeacherReader:
             IncompleteCacheError: the range is not one of the set's, or not captured yet.
             DamagedCacheError: a file is missing or damaged.
         """
-        capture, order = self.record.capture, self.support.files.order
-        read = []
-        for piece in self.stored.pieces(start, stop):
-            stored = self.stored.read(piece)
-            with self.stored.access.reading(self.stored.groups[piece.part.name], piece.where):
-                read.append(decode_teacher(stored, capture, order))
-        read = read or [decode_teacher(self.stored.none(), capture, order)]
-        return TeacherArrays(**_joined(read, array_names(TeacherArrays)))
+        decode = partial(decode_teacher, capture=self.record.capture)
+        return TeacherArrays(**_read(self.stored, start, stop, decode, array_names(TeacherArrays)))
 
 
 @dataclass(frozen=True)
@@ -182,14 +196,8 @@ class TargetReader:
             IncompleteCacheError: the range is not one of the set's, or not merged yet.
             DamagedCacheError: a file is missing or damaged.
         """
-        capture, order = self.record.capture, self.support.files.order
-        read = []
-        for piece in self.stored.pieces(start, stop):
-            stored = self.stored.read(piece)
-            with self.stored.access.reading(self.stored.groups[piece.part.name], piece.where):
-                read.append(decode_target(stored, capture, order))
-        read = read or [decode_target(self.stored.none(), capture, order)]
-        return TargetArrays(**_joined(read, array_names(TargetArrays)))
+        decode = partial(decode_target, capture=self.record.capture)
+        return TargetArrays(**_read(self.stored, start, stop, decode, array_names(TargetArrays)))
 
 
 def teacher_reader(
@@ -235,9 +243,31 @@ def _build(access: FileAccess) -> str:
     return f"`ckd-cache build RECIPE --cache {access.path}`"
 
 
-def _joined(
-    read: Sequence[TeacherArrays] | Sequence[TargetArrays], names: Sequence[str]
+class _Decode(Protocol):
+    """Turns stored numbers into distributions."""
+
+    def __call__(self, stored: Mapping[str, Array], *, order: Array) -> _Arrays: ...
+
+
+class _Arrays(Protocol):
+    """Arrays by name."""
+
+    def __getitem__(self, name: str) -> Array: ...
+
+
+def _read(
+    stored: StoredArrays, start: int, stop: int, decode: _Decode, names: Sequence[str]
 ) -> dict[str, Array]:
-    if len(read) == 1:
-        return {name: read[0][name] for name in names}
-    return {name: np.concatenate([part[name] for part in read]) for name in names}
+    decoded = []
+    for piece in stored.pieces(start, stop):
+        part = piece.part.name
+        order = stored.order(part)
+        for chunk in stored.read(piece):
+            with stored.access.reading(stored.groups[part], piece.where):
+                decoded.append(decode(chunk, order=order))
+    if not decoded:
+        nothing = np.zeros(stored.layout.support_size, np.uint32)
+        decoded.append(decode(stored.none(), order=nothing))
+    if len(decoded) == 1:
+        return {name: decoded[0][name] for name in names}
+    return {name: np.concatenate([chunk[name] for chunk in decoded]) for name in names}

@@ -23,9 +23,24 @@ from ckd_cache.numerics.quantise import (
 )
 from ckd_cache.types import Array, TargetArrays, TeacherArrays
 
-__all__ = ["decode_target", "decode_teacher", "encode_target", "encode_teacher"]
+__all__ = ["decode_target", "decode_teacher", "encode_target", "encode_teacher", "order_of"]
 
 _HALF_CLOSEST_TO_ZERO = np.float16(-(2.0**-24))
+
+
+def order_of(arrays: TeacherArrays | TargetArrays, size: int) -> Array:
+    """Ids by how often each is kept: frequency descending, ties by id ascending.
+
+    Args:
+        arrays: of some examples.
+        size: entries of the support, V.
+
+    Returns:
+        (V,) of the type of stored ids.
+    """
+    kept = arrays.ids[_kept(arrays.ids.shape[-1], arrays.n_valid)]
+    counts = np.bincount(kept, minlength=size)
+    return np.argsort(-counts, kind="stable").astype(id_dtype(size))
 
 
 def encode_teacher(arrays: TeacherArrays, capture: Capture, order: Array) -> dict[str, Array]:
@@ -34,7 +49,7 @@ def encode_teacher(arrays: TeacherArrays, capture: Capture, order: Array) -> dic
     Args:
         arrays: of B examples, unquantised.
         capture: how exactly to store them.
-        order: (V,) id by row of ``order.arrow``.
+        order: (V,) id by row of the group's ``order``.
 
     Raises:
         ValueError: an id is outside the support.
@@ -78,7 +93,7 @@ def encode_target(arrays: TargetArrays, capture: Capture, order: Array) -> dict[
     Args:
         arrays: of B examples, unquantised.
         capture: how exactly to store them.
-        order: (V,) id by row of ``order.arrow``.
+        order: (V,) id by row of the group's ``order``.
 
     Raises:
         ValueError: an id is outside the support.
@@ -182,8 +197,12 @@ def _decode_ids(stored: Array, n_valid: Array, order: Array) -> NDArray[np.int32
     if stored.size and stored.max() >= len(order):
         message = f"an id is stored as row {stored.max()} of an order of {len(order)} rows"
         raise ValueError(message)
-    kept = _kept(stored.shape[-1], n_valid)
-    return np.where(kept, order[stored].astype(np.int32), np.int32(0))
+    # Rank-major, as the memory of a chunk lies, and back.
+    by_rank = order.astype(np.int32).take(np.moveaxis(stored, -1, 0))
+    ids = np.ascontiguousarray(np.moveaxis(by_rank, 0, -1))
+    short = n_valid < stored.shape[-1]
+    ids[short] = np.where(_kept(stored.shape[-1], n_valid[short]), ids[short], 0)
+    return ids
 
 
 def _decode_logprobs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,15 @@ from ckd_cache.errors import DamagedCacheError
 from ckd_cache.fingerprint import hash_bytes
 from ckd_cache.format.paths import UNSAFE_PATTERN
 
-__all__ = ["FileRow", "FilesTable", "encode_files", "files_name", "merge_files", "read_files"]
+__all__ = [
+    "FILES_PATTERN",
+    "FileRow",
+    "FilesTable",
+    "encode_files",
+    "files_name",
+    "merge_files",
+    "read_files",
+]
 
 _SCHEMA = pa.schema(
     [
@@ -27,6 +36,8 @@ _SCHEMA = pa.schema(
         pa.field("sha256", pa.binary(32), nullable=False),
     ]
 )
+FILES_PATTERN = re.compile(r"files-[0-9a-f]{64}\.parquet")
+"""Names that files tables have."""
 _ROW_GROUP_ROWS = 131_072
 _ZSTD_LEVEL = 3
 _PAGE_BYTES = 1 << 20

@@ -134,13 +134,14 @@ class TeacherRecord(_Record):
     temperatures: Annotated[list[float], Field(strict=False)]
     max_nats: Annotated[float, Field(ge=0)]
     step: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     identity: dict[str, JsonValue]
     parts: dict[_Part, FilledPart]
 
     @property
     def capture(self) -> Capture:
         """What was kept of each distribution."""
-        return Capture(self.k, tuple(self.temperatures), self.max_nats, self.step)
+        return Capture(self.k, tuple(self.temperatures), self.max_nats, self.step, self.top_p)
 
 
 class TargetRecord(_Record):

@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckd_cache.errors import (
-    CacheNotFoundError,
-    DamagedCacheError,
-    IncompleteCacheError,
-    StorageError,
-)
+from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.format.access import FileAccess
 from ckd_cache.format.distributions import (
     TargetReader,
@@ -22,7 +17,7 @@ from ckd_cache.format.distributions import (
 from ckd_cache.format.examples import ExamplesReader
 from ckd_cache.format.files import FilesTable
 from ckd_cache.format.manifest import Manifest, SetRecord, loads
-from ckd_cache.format.paths import JOURNAL_FOLDER
+from ckd_cache.format.opening import manifest_bytes
 from ckd_cache.format.ranges import ShardRange, shard_ranges
 from ckd_cache.format.spec import MANIFEST_NAME, SPLIT_NAMES, Layout
 from ckd_cache.format.support import SupportReader
@@ -36,8 +31,6 @@ __all__ = [
     "TeacherReader",
     "open_cache",
 ]
-
-_LARGEST_MANIFEST = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,7 @@ def open_cache(path: Path) -> CacheReader:
         FormatVersionError: the cache was written by a newer format.
         StorageError: the manifest cannot be read.
     """
-    manifest = loads(_manifest_bytes(path), str(path / MANIFEST_NAME))
+    manifest = loads(manifest_bytes(path), str(path / MANIFEST_NAME))
     access = FileAccess(path, manifest.files)
     supports = {
         fingerprint: SupportReader(access, fingerprint, record)
@@ -164,38 +157,3 @@ def _set_reader(
             for target in record.targets
         },
     )
-
-
-def _manifest_bytes(path: Path) -> bytes:
-    stored = path / MANIFEST_NAME
-    try:
-        size = stored.stat().st_size
-        data = stored.read_bytes() if size <= _LARGEST_MANIFEST else None
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise _absent(path) from error
-    except OSError as error:
-        message = f"{stored}: it cannot be read ({error.strerror}). Check its permissions."
-        raise StorageError(message) from error
-    if data is None:
-        message = (
-            f"{stored}: the manifest has {size} bytes, more than {_LARGEST_MANIFEST}, and is not"
-            " read. Restore ckd.json from a copy."
-        )
-        raise DamagedCacheError(message)
-    return data
-
-
-def _absent(path: Path) -> CacheNotFoundError | IncompleteCacheError:
-    if (path / JOURNAL_FOLDER).is_dir():
-        message = (
-            f"{path}: a build of this cache was interrupted before its first commit, so there is"
-            f" nothing to read yet. Run the same build again: `ckd-cache build RECIPE --cache"
-            f" {path}` goes on where it stopped."
-        )
-        return IncompleteCacheError(message)
-    found = "the folder holds no ckd.json" if path.is_dir() else "there is no such folder"
-    message = (
-        f"{path}: no cache here: {found}, expected a folder with ckd.json. Check the path, or make"
-        f" the cache with `ckd-cache build RECIPE --cache {path}`."
-    )
-    return CacheNotFoundError(message)

@@ -17,11 +17,13 @@ from ckd_cache.types import JsonValue
 __all__ = [
     "ARROW_ZSTD_LEVEL",
     "DOCUMENT_ROWS",
+    "FAST",
     "FORMAT_NAME",
     "FORMAT_VERSION",
     "GRID_STEP",
     "MANIFEST_NAME",
-    "ORDER_NAME",
+    "ORDER_ARRAY",
+    "SLOW",
     "SPLIT_NAMES",
     "SUPPORT_NAME",
     "WHOLE_PART",
@@ -41,13 +43,17 @@ FORMAT_NAME: Final = "ckd-cache"
 FORMAT_VERSION = 1
 MANIFEST_NAME = "ckd.json"
 SUPPORT_NAME = "support.json"
-ORDER_NAME = "order.arrow"
+ORDER_ARRAY = "order"
+"""Array of a group that says which id each stored number means."""
 
 WHOLE_PART = -1
 """Shard number of files that belong to a whole part."""
 DOCUMENT_ROWS = 4096
 """Rows of a record batch of documents."""
 ARROW_ZSTD_LEVEL = 3
+FAST, SLOW = 1, 5
+"""Levels of the chunks' compression. Drops are coded best, and fastest, when the compressor does
+not look for repetitions; everything else has some."""
 
 _UINT16_IDS = 65536
 
@@ -79,12 +85,14 @@ class Capture:
             target has exactly one.
         max_nats: what quantising may cost a slot; 0 stores float32.
         step: sqrt(24 · max_nats), 0.0 when exact.
+        top_p: fewer than ``k`` entries are kept where these hold this mass at temperature 1.
     """
 
     k: int
     temperatures: tuple[float, ...]
     max_nats: float
     step: float
+    top_p: float = 1.0
 
     @property
     def exact(self) -> bool:
@@ -104,6 +112,7 @@ class ArraySpec:
         dtype: of the stored numbers, little endian.
         encoding: how stored numbers become values, see docs/format.md.
         step: of the encodings ``drops`` and ``grid``.
+        effort: level of the compression.
     """
 
     name: str
@@ -112,6 +121,7 @@ class ArraySpec:
     dtype: str
     encoding: str
     step: float | None = None
+    effort: int = SLOW
 
     def shape(self, examples: int, slots: int) -> tuple[int, ...]:
         """Shape of the array over ``examples`` examples of ``slots`` slots."""
@@ -150,9 +160,11 @@ def layout_of(
     return Layout(slots_per_example, chunk, chunk * chunks, support_size)
 
 
-def capture_of(k: int, temperatures: tuple[float, ...], max_nats: float) -> Capture:
+def capture_of(
+    k: int, temperatures: tuple[float, ...], max_nats: float, top_p: float = 1.0
+) -> Capture:
     """Capture with the step that belongs to ``max_nats``."""
-    return Capture(k, temperatures, max_nats, step_of(max_nats))
+    return Capture(k, temperatures, max_nats, step_of(max_nats), top_p)
 
 
 def shard_count(examples: int, layout: Layout) -> int:
@@ -197,7 +209,7 @@ def _head_specs(capture: Capture, support_size: int) -> tuple[ArraySpec, ...]:
         logprobs = ArraySpec("logprobs", "rank", capture.k, "float32", "plain")
     else:
         dtype = level_dtype(capture.step).name
-        logprobs = ArraySpec("logprobs", "rank", capture.k, dtype, "drops", capture.step)
+        logprobs = ArraySpec("logprobs", "rank", capture.k, dtype, "drops", capture.step, FAST)
     return (
         ArraySpec("ids", "rank", capture.k, id_dtype(support_size), "order"),
         logprobs,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ckd_cache.types import JsonObject, TeacherArrays
+from ckd_cache.types import Array, JsonObject, TeacherArrays
 
-__all__ = ["teacher_stats"]
+__all__ = ["quantising_nats", "teacher_stats"]
 
 
 def teacher_stats(arrays: TeacherArrays, temperatures: Sequence[float] = (1.0,)) -> JsonObject:
@@ -36,3 +36,25 @@ def teacher_stats(arrays: TeacherArrays, temperatures: Sequence[float] = (1.0,))
         "tail_mass_sum": float(np.exp(arrays.tail[used, at_1].astype(np.float64)).sum()),
         "valid_sum": int(arrays.n_valid.sum()),
     }
+
+
+def quantising_nats(exact: Array, exact_tail: Array, stored: Array, stored_tail: Array) -> float:
+    """Sum over slots of KL(what is read back || what was given to be stored), in nats.
+
+    On the cells {each kept entry, everything else}; at temperature 1, or a target's own.
+
+    Args:
+        exact: (..., k) logprobs before they were quantised; NaN at unused slots, -inf or NaN
+            beyond the kept entries.
+        exact_tail: (...) log of the mass outside them.
+        stored: (..., k) logprobs as they are read back, -inf beyond the kept entries.
+        stored_tail: (...) as it is read back.
+    """
+    before = np.concatenate([exact, exact_tail[..., None]], axis=-1).astype(np.float64)
+    after = np.concatenate([stored, stored_tail[..., None]], axis=-1).astype(np.float64)
+    there = np.isfinite(before) & np.isfinite(after)
+    terms = np.exp(np.where(there, after, 0.0)) * (
+        np.where(there, after, 0.0) - np.where(there, before, 0.0)
+    )
+    # Rounding to float32 may leave a slot an ulp below nothing.
+    return float(np.maximum(np.where(there, terms, 0.0).sum(axis=-1), 0.0).sum())

@@ -34,6 +34,7 @@ from ckd_cache.format.journal import (
 )
 from ckd_cache.format.lock import exclusive_lock
 from ckd_cache.format.manifest import FilesRecord, Manifest, dumps, inconsistency, loads
+from ckd_cache.format.opening import headless, headless_error, manifest_bytes
 from ckd_cache.format.paths import JOURNAL_FOLDER, STAGING_FOLDER, is_safe
 from ckd_cache.format.spec import MANIFEST_NAME
 from ckd_cache.types import JsonObject
@@ -90,6 +91,7 @@ class CacheWriter:
             DamagedCacheError: its manifest is damaged.
             FormatVersionError: it was written by a newer format.
         """
+        _refuse_file(path)
         with storage_errors(path, "make"):
             sync_folders(make_folder(path))
         with exclusive_lock(path):
@@ -253,11 +255,17 @@ def _row(path: str, part: str, shard: int, data: bytes) -> FileRow:
     return FileRow(path, part, shard, len(data), hash_bytes(data))
 
 
+def _refuse_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        message = f"{path}: this is a file; a cache is a folder. Name another with --cache."
+        raise StorageError(message)
+
+
 def _stored_manifest(path: Path) -> Manifest | None:
     stored = path / MANIFEST_NAME
     with storage_errors(stored, "read"):
-        data = stored.read_bytes() if stored.exists() else None
-    return None if data is None else loads(data, str(stored))
+        there = stored.exists()
+    return loads(manifest_bytes(path), str(stored)) if there else None
 
 
 def _refuse_strangers(path: Path) -> None:
@@ -270,6 +278,8 @@ def _refuse_strangers(path: Path) -> None:
             for name in names
             for entry in (path / name).iterdir()
         )
+    if headless(path):
+        raise headless_error(path)
     if not ours:
         message = (
             f"{path}: this folder is not empty and holds no cache (no {MANIFEST_NAME}); nothing was"

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import zarr
 from zarr.buffer import cpu
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from ckd_cache.format.paths import array_shard_path
-from ckd_cache.format.spec import ArraySpec, Layout, shard_range
+from ckd_cache.format.spec import ORDER_ARRAY, SLOW, ArraySpec, Layout, id_dtype, shard_range
 from ckd_cache.types import Array, JsonObject
 
 __all__ = [
@@ -26,8 +25,7 @@ __all__ = [
     "describe",
     "encode_shard",
     "matches",
-    "open_stored",
-    "read_range",
+    "order_metadata",
 ]
 
 ZARR_JSON = "zarr.json"
@@ -36,22 +34,26 @@ _WRITTEN_WHOLE: Final[Any] = {"write_empty_chunks": True, "order": "C"}
 
 
 def describe(
-    group: str, specs: Sequence[ArraySpec], layout: Layout, examples: int
+    group: str, specs: Sequence[ArraySpec], layout: Layout, examples: int, order: Array
 ) -> dict[str, bytes]:
-    """The metadata documents of a group and its arrays, by path.
+    """The metadata documents of a group and its arrays, and its order of ids, by path.
 
     Args:
         group: folder of the group, such as ``text/teachers/a/v0-0000``.
-        specs: its arrays.
+        specs: its sharded arrays.
         layout: how the set is cut.
         examples: examples of the part.
+        order: (V,) the id by row, a permutation.
+
+    Raises:
+        ValueError: the order is no permutation of the support's ids.
     """
     head = {"attributes": {}, "node_type": "group", "zarr_format": 3}
     documents = {f"{group}/{ZARR_JSON}": _document(head)}
     for spec in specs:
         metadata = array_metadata(spec, layout, examples)
         documents[f"{group}/{spec.name}/{ZARR_JSON}"] = _document(metadata)
-    return documents
+    return documents | _encode_order(f"{group}/{ORDER_ARRAY}", layout.support_size, order)
 
 
 def encode_shard(
@@ -82,42 +84,8 @@ def encode_shard(
     return files
 
 
-def open_stored(folder: Path) -> zarr.Array[Any]:
-    """An array of a group for reading; it holds no file open.
-
-    Args:
-        folder: of the array.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError: its metadata document is not what was written.
-    """
-    return _open(LocalStore(folder, read_only=True))
-
-
-def read_range(array: zarr.Array[Any], spec: ArraySpec, start: int, stop: int) -> Array:
-    """Stored numbers of some examples of an array, counted within its part.
-
-    The caller has checked that the files are there: Zarr reads missing ones as zeros.
-
-    Args:
-        array: as ``open_stored`` gives it.
-        spec: what it must be.
-        start: first example.
-        stop: example after the last one.
-
-    Raises:
-        OSError, ValueError, RuntimeError: the files are not what was written.
-    """
-    values = np.asarray(array[start:stop])
-    expected = (stop - start, *array.shape[1:])
-    if values.shape != expected or values.dtype != np.dtype(spec.dtype):
-        message = f"{values.dtype} of shape {values.shape} instead of {spec.dtype} of {expected}"
-        raise ValueError(message)
-    return values
-
-
-def matches(document: bytes, spec: ArraySpec, layout: Layout, examples: int) -> bool:
-    """Whether a metadata document describes the array that the manifest speaks of.
+def matches(document: bytes, metadata: JsonObject) -> bool:
+    """Whether a stored metadata document is the one that the manifest asks for.
 
     Raises:
         ValueError: it is no JSON.
@@ -125,8 +93,7 @@ def matches(document: bytes, spec: ArraySpec, layout: Layout, examples: int) -> 
     found = json.loads(document)
     if isinstance(found, dict) and found.get("storage_transformers") == []:
         del found["storage_transformers"]
-    wanted = json.loads(_document(array_metadata(spec, layout, examples)))
-    return bool(found == wanted)
+    return bool(found == json.loads(_document(metadata)))
 
 
 def array_metadata(spec: ArraySpec, layout: Layout, examples: int) -> JsonObject:
@@ -145,7 +112,7 @@ def array_metadata(spec: ArraySpec, layout: Layout, examples: int) -> JsonObject
                 "name": "sharding_indexed",
                 "configuration": {
                     "chunk_shape": spec.shape(layout.chunk_examples, layout.slots),
-                    "codecs": _chunk_codecs(len(names), dtype.itemsize),
+                    "codecs": _chunk_codecs(len(names), dtype.itemsize, spec.effort),
                     "index_codecs": [_BYTES, _CRC32C],
                     "index_location": "end",
                 },
@@ -160,18 +127,39 @@ def array_metadata(spec: ArraySpec, layout: Layout, examples: int) -> JsonObject
     }
 
 
+def order_metadata(size: int) -> JsonObject:
+    """The metadata document of the order of ids of a group; one chunk, not sharded.
+
+    Args:
+        size: entries of the support.
+    """
+    dtype = np.dtype(id_dtype(size))
+    return {
+        "attributes": {"encoding": "plain"},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [size]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": _chunk_codecs(1, dtype.itemsize, SLOW),
+        "data_type": dtype.name,
+        "dimension_names": ["row"],
+        "fill_value": 0,
+        "node_type": "array",
+        "shape": [size],
+        "zarr_format": 3,
+    }
+
+
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC32C = {"name": "crc32c"}
 
 
-def _chunk_codecs(dimensions: int, typesize: int) -> list[JsonObject]:
+def _chunk_codecs(dimensions: int, typesize: int, effort: int) -> list[JsonObject]:
     rank_major = {"name": "transpose", "configuration": {"order": [2, 0, 1]}}
     blosc = {
         "name": "blosc",
         "configuration": {
             "typesize": typesize,
             "cname": "zstd",
-            "clevel": 5,
+            "clevel": effort,
             "shuffle": "shuffle",
             "blocksize": 0,
         },
@@ -182,6 +170,17 @@ def _chunk_codecs(dimensions: int, typesize: int) -> list[JsonObject]:
 def _document(metadata: JsonObject) -> bytes:
     text = json.dumps(metadata, sort_keys=True, indent=1, separators=(",", ": "))
     return f"{text}\n".encode()
+
+
+def _encode_order(folder: str, size: int, order: Array) -> dict[str, bytes]:
+    if not np.array_equal(np.sort(order), np.arange(size)):
+        message = f"the order is no permutation of {size} ids"
+        raise ValueError(message)
+    document = _document(order_metadata(size))
+    stored: dict[str, Any] = {ZARR_JSON: cpu.Buffer.from_bytes(document)}
+    _open(MemoryStore(store_dict=stored))[:] = order.astype(id_dtype(size))
+    chunk: bytes = stored["c/0"].to_bytes()
+    return {f"{folder}/{ZARR_JSON}": document, f"{folder}/c/0": chunk}
 
 
 def _encode(spec: ArraySpec, layout: Layout, examples: int, shard: int, values: Array) -> bytes:
@@ -202,9 +201,8 @@ def _encode(spec: ArraySpec, layout: Layout, examples: int, shard: int, values: 
     return encoded
 
 
-def _open(store: LocalStore | MemoryStore) -> zarr.Array[Any]:
-    mode = "r" if store.read_only else "r+"
+def _open(store: MemoryStore) -> zarr.Array[Any]:
     # ``open_array`` takes a configuration only to ignore it.
-    array: zarr.Array[Any] = zarr.open_array(store=store, zarr_format=3, mode=mode)
+    array: zarr.Array[Any] = zarr.open_array(store=store, zarr_format=3, mode="r+")
     configured: zarr.Array[Any] = array.with_config(_WRITTEN_WHOLE)
     return configured

@@ -1,4 +1,4 @@
-"""What is in a cache, from its manifest and its files table: the same moment whatever the size.
+"""What is in a cache, from its manifest and its files table; no array is read.
 
 Means are over used slots, from the sums that every part carries. A slot whose gold has probability
 0 has no finite logprob: `mean_gold_logprob` leaves such slots out and `gold_zero` counts them.
@@ -22,6 +22,7 @@ from ckd_cache.format.manifest import (
     TeacherRecord,
 )
 from ckd_cache.format.paths import segments_part, slots_part, target_part, teacher_part
+from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import CacheReader, open_cache
 from ckd_cache.format.spec import MANIFEST_NAME
 from ckd_cache.types import JsonObject, JsonValue
@@ -40,9 +41,11 @@ def summarise(path: str | PathLike[str]) -> JsonObject:
     Raises:
         CacheNotFoundError: there is no cache at ``path``.
         FormatVersionError: a newer version wrote it.
-        DamagedCacheError: its manifest or its files table is not what was written.
+        DamagedCacheError: its manifest or its files table is not what was written, or a file is
+            missing or has another size.
     """
     reader = open_cache(Path(path).absolute())
+    refuse_missing_files(reader)
     manifest = reader.manifest
     sets = {name: _set(reader, name, record) for name, record in manifest.sets.items()}
     first = sets.get(_DEFAULT_SET) or next(iter(sets.values()), {})
@@ -121,6 +124,8 @@ def _teacher(
         "temperatures": list(record.temperatures),
         "step": record.step,
         "max_nats": record.max_nats,
+        "quantising_nats": _ratio(stats.get("quantising_nats_sum"), slots),
+        "top_p": record.top_p,
         "parts": list(record.parts),
         "slots": slots,
         "bytes": used,
@@ -146,6 +151,7 @@ def _target(reader: CacheReader, set_name: str, name: str, record: TargetRecord)
         "k": record.k,
         "step": record.step,
         "max_nats": record.max_nats,
+        "quantising_nats": _ratio(stats.get("quantising_nats_sum"), slots),
         "parts": list(record.parts),
         "slots": slots,
         "bytes": used,

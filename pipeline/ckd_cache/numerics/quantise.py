@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ckd_cache.numerics.logspace import log1mexp, logsumexp
+from ckd_cache.numerics.logspace import log1mexp
+from ckd_cache.types import Array
 
 __all__ = [
     "GRID_STEP",
@@ -83,16 +84,38 @@ def from_drops(
     Returns:
         (..., k): -inf from rank ``n_valid`` on; NaN throughout where ``n_valid`` is 0.
     """
-    levels = np.cumsum(np.asarray(drops), axis=-1, dtype=np.int64)
-    kept = _kept(levels.shape[-1], n_valid)
-    used = np.asarray(n_valid) > 0
-    values = -step * levels.astype(np.float64)
-    head = log1mexp(np.where(used, np.asarray(tail, dtype=np.float64), -np.inf))
-    # An unused slot sums rank 0 so that no inf - inf arises; it becomes NaN below.
-    total = logsumexp(values, axis=-1, where=kept | ~used[..., None])
-    rescaled = values + (head - total)[..., None]
-    result = np.where(kept, rescaled, np.where(used, -np.inf, np.nan)[..., None])
-    return result.astype(np.float32)
+    ranks = np.moveaxis(np.asarray(drops), -1, 0)
+    k, slots = ranks.shape[0], ranks.shape[1:]
+    # float32 holds the levels of uint16 drops exactly, and is twice as fast.
+    exact = np.float32 if ranks.dtype == np.uint16 else np.float64
+    levels = ranks.astype(exact, order="C").reshape(k, -1)
+    # Row by row: NumPy accumulates along the first axis six times more slowly.
+    for rank in range(1, k):
+        levels[rank] += levels[rank - 1]
+    valid = np.broadcast_to(n_valid, slots).reshape(-1)
+    short = np.flatnonzero(valid < k)
+    levels[:, short] = np.where(_kept(k, valid[short]).T, levels[:, short], np.inf)
+    outside = np.broadcast_to(np.asarray(tail, dtype=np.float64), slots).reshape(-1)
+    head = log1mexp(np.where(valid > 0, outside, -np.inf))
+    shift = np.where(valid > 0, head - _log_sum(levels, valid > 0, step), np.nan)
+    values = np.multiply(levels, -step, dtype=np.float64)
+    values += shift
+    result: NDArray[np.float32] = np.moveaxis(values.reshape(k, *slots), 0, -1).astype(
+        np.float32, order="C"
+    )
+    return result
+
+
+def _log_sum(levels: Array, used: NDArray[np.bool_], step: float) -> NDArray[np.float64]:
+    """Log of the sum over ranks of exp(-step * level); row 0 is the lowest level."""
+    lowest = np.where(used, levels[0], 0)
+    powers = levels - lowest
+    powers *= -step
+    # In float32 the sum is off by 1e-7 of itself, which is what the result is rounded to.
+    powers = np.exp(powers.astype(np.float32, copy=False))
+    total = np.where(used, powers.sum(axis=0, dtype=np.float64), 1.0)
+    result: NDArray[np.float64] = np.log(total) - step * lowest.astype(np.float64)
+    return result
 
 
 def to_grid(x: ArrayLike, step: float = GRID_STEP) -> NDArray[np.float32]:

@@ -135,7 +135,7 @@ def _fill(
 
 
 def _commit_segments(writer: CacheWriter) -> None:
-    support = SupportFiles("tokens", SUPPORT_SIZE, SPECIAL, ORDER)
+    support = SupportFiles("tokens", SUPPORT_SIZE, SPECIAL)
     tokenizer = {"tokenizer.json": b'{"made": "up"}'}
     files = encode_support(SUPPORT, support, tokenizer)
     supports = writer.journal(paths.support_part(SUPPORT), {"support": SUPPORT}, {})
@@ -303,7 +303,7 @@ def _array_shard(
     shard: int,
 ) -> ShardFiles:
     if shard == WHOLE_PART:
-        return ShardFiles(shard, zarr_io.describe(group, specs, LAYOUT, SEGMENTS), {})
+        return ShardFiles(shard, zarr_io.describe(group, specs, LAYOUT, SEGMENTS, ORDER), {})
     start, stop = shard_range(shard, SEGMENTS, LAYOUT)
     cut = {name: values[start:stop] for name, values in arrays.items()}
     stats = {} if capture is None else teacher_stats(decode_teacher(cut, capture, ORDER))

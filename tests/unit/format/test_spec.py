@@ -3,7 +3,6 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ckd_cache.format import paths
@@ -155,17 +154,20 @@ def test_unknown_members_and_coercions_are_refused():
 def test_supports_come_back(built, small):
     reader = open_cache(built)
     support = reader.supports[small.SUPPORT]
-    assert support.files.order.tolist() == small.ORDER.tolist()
-    assert support.files.order.dtype.name == "uint16"
     assert (support.record.size, support.record.mask_id, support.record.pad_id) == (50, 3, 1)
     assert dict(support.files.special) == small.SPECIAL
     assert (built / f"supports/{small.SUPPORT}/tokenizer.json").read_bytes() == b'{"made": "up"}'
 
 
-def test_orders_are_by_frequency_then_id():
-    from ckd_cache.format.support import SupportFiles, encode_support, order_of
+def test_orders_are_by_frequency_of_the_kept_ids_then_id(small):
+    from ckd_cache.format.encode import order_of
 
-    order = order_of(np.array([5, 0, 9, 5, 0]))
-    assert order.tolist() == [2, 0, 3, 1, 4]
-    with pytest.raises(ValueError, match="no permutation"):
-        encode_support("f", SupportFiles("tokens", 4, {}, order), {})
+    arrays = small.teacher_arrays("a", 0)
+    order = order_of(arrays, 50).tolist()
+    kept = [
+        token
+        for ids, n in zip(arrays.ids.reshape(-1, 4), arrays.n_valid.ravel(), strict=True)
+        for token in ids[:n].tolist()
+    ]
+    assert order == sorted(range(50), key=lambda token: (-kept.count(token), token))
+    assert order_of(arrays, 70_000).dtype.name == "uint32"

@@ -15,13 +15,16 @@ from ckd_cache.format.zarr_io import array_metadata, describe, encode_shard, mat
 LAYOUT = Layout(slots=3, chunk_examples=2, shard_examples=4, support_size=70_000)
 COMPACT = capture_of(4, (1.0, 2.0), 1e-4)
 EXACT = capture_of(4, (1.0, 2.0), 0.0)
+ORDER = np.random.default_rng(3).permutation(70_000)
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 CRC = {"name": "crc32c"}
 
 
 def test_the_documents_say_what_the_format_says():
-    documents = describe("text/teachers/a/v0-0000", teacher_specs(COMPACT, 70_000), LAYOUT, 10)
-    assert len(documents) == 9
+    documents = describe(
+        "text/teachers/a/v0-0000", teacher_specs(COMPACT, 70_000), LAYOUT, 10, ORDER
+    )
+    assert len(documents) == 11
     group = json.loads(documents["text/teachers/a/v0-0000/zarr.json"])
     assert group == {"attributes": {}, "node_type": "group", "zarr_format": 3}
     found = json.loads(documents["text/teachers/a/v0-0000/logprobs/zarr.json"])
@@ -42,7 +45,7 @@ def test_the_documents_say_what_the_format_says():
                             "configuration": {
                                 "typesize": 2,
                                 "cname": "zstd",
-                                "clevel": 5,
+                                "clevel": 1,
                                 "shuffle": "shuffle",
                                 "blocksize": 0,
                             },
@@ -108,7 +111,7 @@ def test_the_arrays_are_those_of_the_table():
 
 
 SPECS = [
-    ArraySpec("three", "rank", 4, "uint16", "drops", 0.01),
+    ArraySpec("three", "rank", 4, "uint16", "drops", 0.01, 1),
     ArraySpec("half", "temperature", 2, "float16", "plain"),
     ArraySpec("two", None, 0, "uint32", "plain"),
 ]
@@ -130,7 +133,11 @@ def test_zarr_itself_writes_the_same_metadata_and_the_same_shard(spec):
         serializer=BytesCodec(endian="little"),
         compressors=[
             BloscCodec(
-                typesize=dtype.itemsize, cname="zstd", clevel=5, shuffle="shuffle", blocksize=0
+                typesize=dtype.itemsize,
+                cname="zstd",
+                clevel=spec.effort,
+                shuffle="shuffle",
+                blocksize=0,
             ),
             Crc32cCodec(),
         ],
@@ -139,7 +146,7 @@ def test_zarr_itself_writes_the_same_metadata_and_the_same_shard(spec):
         chunk_key_encoding={"name": "default", "separator": "/"},
         attributes=dict(spec.attributes),
     )
-    assert matches(stored["x/zarr.json"].to_bytes(), spec, LAYOUT, 10)
+    assert matches(stored["x/zarr.json"].to_bytes(), array_metadata(spec, LAYOUT, 10))
     values = np.random.default_rng(0).integers(0, 9, spec.shape(10, 3)).astype(dtype)
     for shard, (start, stop) in enumerate([(0, 4), (4, 8), (8, 10)]):
         array[start:stop] = values[start:stop]
@@ -155,12 +162,12 @@ def test_a_group_opens_with_plain_zarr(built, small):
     group = zarr.open_group(
         store=LocalStore(built / "text/teachers/a/v0-0000", read_only=True), mode="r"
     )
-    assert set(group.array_keys()) == {spec.name for spec in teacher_specs(COMPACT, 50)}
+    assert set(group.array_keys()) == {"order", *(spec.name for spec in teacher_specs(COMPACT, 50))}
     ids: Any = group["ids"]
     assert (ids.shards, ids.chunks, ids.fill_value) == ((4, 3, 4), (2, 3, 4), 0)
     assert ids.metadata.dimension_names == ("example", "slot", "rank")
     assert dict(ids.attrs) == {"encoding": "order"}
-    decoded = small.ORDER[ids[:]]
+    decoded = np.asarray(group["order"])[ids[:]]
     n_valid = np.asarray(group["n_valid"])
     kept = np.arange(4) < n_valid[..., None]
     np.testing.assert_array_equal(decoded[kept], small.teacher_arrays("a", 0).ids[kept])
@@ -187,8 +194,14 @@ def test_arrays_that_do_not_fit_their_specification_are_refused(values):
 def test_metadata_that_differs_in_anything_does_not_match():
     spec = SPECS[0]
     document = json.loads(json.dumps(array_metadata(spec, LAYOUT, 10)))
-    assert matches(json.dumps(document).encode(), spec, LAYOUT, 10)
-    assert matches(json.dumps({**document, "storage_transformers": []}).encode(), spec, LAYOUT, 10)
-    assert not matches(json.dumps(document).encode(), spec, LAYOUT, 11)
+    wanted = array_metadata(spec, LAYOUT, 10)
+    assert matches(json.dumps(document).encode(), wanted)
+    assert matches(json.dumps({**document, "storage_transformers": []}).encode(), wanted)
+    assert not matches(json.dumps(document).encode(), array_metadata(spec, LAYOUT, 11))
     for name in document:
-        assert not matches(json.dumps({**document, name: "other"}).encode(), spec, LAYOUT, 10), name
+        assert not matches(json.dumps({**document, name: "other"}).encode(), wanted), name
+
+
+def test_an_order_that_is_no_permutation_is_refused():
+    with pytest.raises(ValueError, match="no permutation of 70000"):
+        describe("g", [], LAYOUT, 10, np.zeros(70_000, np.uint32))

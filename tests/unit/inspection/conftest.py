@@ -225,7 +225,7 @@ def group_files(folder: str, arrays: TeacherArrays | TargetArrays, max_nats: flo
     else:
         capture = capture_of(K, (1.0,), max_nats)
         specs = target_specs(capture, SIZE, 2)
-    yield ShardFiles(-1, describe(folder, specs, LAYOUT, SEGMENTS), {})
+    yield ShardFiles(-1, describe(folder, specs, LAYOUT, SEGMENTS, ORDER), {})
     for shard, i, j in shards():
         if isinstance(arrays, TeacherArrays):
             stored = encode_teacher(cut(arrays, i, j), capture, ORDER)
@@ -334,7 +334,7 @@ def write_cache(path: Path, *, complete: bool = True, max_nats: float = 1e-4) ->
     rng = np.random.default_rng(11)
     segments = make_segments(rng)
     parts = {name: make_part(rng, segments) for name in VIEWS}
-    support = SupportFiles("tokens", SIZE, SPECIAL, ORDER)
+    support = SupportFiles("tokens", SIZE, SPECIAL)
     with CacheWriter.begin(path) as writer:
         filler = Filler(writer)
         files = encode_support(HASH, support, {"tokenizer.json": tokenizer_json()})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ckd_cache
-from ckd_cache.errors import CacheNotFoundError
+from ckd_cache.errors import CacheNotFoundError, DamagedCacheError
 from ckd_cache.format.manifest import FilledPart
 from ckd_cache.inspection.summary import _gold, _sums, summarise
 
@@ -93,11 +93,25 @@ def test_an_unfinished_cache_is_summarised_as_far_as_it_is(unfinished: Any) -> N
 
 
 def test_no_array_is_opened(tiny: Any, summary: Any, tmp_path: Path) -> None:
-    """The same answer with every array and Arrow file gone."""
+    """The same answer with nonsense in every array and Arrow file."""
     copy = tmp_path / "copy.ckd"
     shutil.copytree(tiny.path, copy)
-    shutil.rmtree(copy / "text")
+    for path in (copy / "text").rglob("*"):
+        if path.is_file():
+            path.write_bytes(bytes(path.stat().st_size))
     assert {**summarise(copy), "path": summary["path"]} == summary
+
+
+def test_missing_and_cut_files_are_said(tiny: Any, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.ckd"
+    shutil.copytree(tiny.path, copy)
+    shutil.rmtree(copy / "text/slots")
+    victim = next((copy / "text/teachers").rglob("zarr.json"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    with pytest.raises(DamagedCacheError, match=r"files are not as they were written:\n") as error:
+        summarise(copy)
+    assert "the file is missing" in str(error.value)
+    assert "and " in str(error.value).splitlines()[4]
 
 
 def test_no_cache_is_said_plainly(tmp_path: Path) -> None:

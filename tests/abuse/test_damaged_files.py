@@ -1,0 +1,125 @@
+"""One flipped bit anywhere, a file gone, a file cut short: always found, never read as if whole."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.abuse.reading import files_by_kind, read_everything, same
+from tests.integration import builds
+
+from ckd_cache.errors import CkdCacheError, DamagedCacheError, FormatVersionError
+from ckd_cache.format.reader import open_cache
+from ckd_cache.format.verify import verify_cache
+
+NOT_READ = ("tokenizer", "teachers zarr.json", "targets zarr.json")
+"""Kinds with files that no reader of numbers needs: a tokenizer's, and the documents of groups."""
+
+
+def places(cache, count):
+    """Places of single bits, spread evenly over the kinds of files: (path, byte, bit)."""
+    chance = random.Random(20)
+    kinds = files_by_kind(cache)
+    assert len(kinds) == 2 + 2 + 3 + 2 + 9 + 8, sorted(kinds)
+    for number in range(count):
+        path = chance.choice(kinds[sorted(kinds)[number % len(kinds)]])
+        size = (cache / path).stat().st_size
+        yield path, chance.randrange(size), chance.randrange(8)
+
+
+def flipped(data, byte, bit):
+    harmed = bytearray(data)
+    harmed[byte] ^= 1 << bit
+    return bytes(harmed)
+
+
+def is_found(cache, path):
+    """Whether verifying says that a file, and only that file, is damaged."""
+    try:
+        found = verify_cache(cache, workers=1)
+    except (DamagedCacheError, FormatVersionError) as error:
+        return path in str(error)
+    return [finding.path for finding in found.findings] == [path]
+
+
+def reads(cache):
+    """What a reader gets, or None if it says that something is damaged."""
+    try:
+        return read_everything(cache)
+    except (DamagedCacheError, FormatVersionError):
+        return None
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(300, marks=pytest.mark.full)])
+def test_a_flipped_bit_is_always_found_and_never_changes_what_is_read(copy, count, record_property):
+    before = read_everything(copy)
+    found = refused = identical = 0
+    for path, byte, bit in places(copy, count):
+        data = (copy / path).read_bytes()
+        (copy / path).write_bytes(flipped(data, byte, bit))
+        found += is_found(copy, path)
+        after = reads(copy)
+        refused += after is None
+        identical += after is not None and same(before, after)
+        (copy / path).write_bytes(data)
+    record_property("flips", f"{found} found, {refused} refused, {identical} read identically")
+    assert found == count
+    assert refused + identical == count
+    # Only bytes that no reader needs may go unnoticed by one.
+    assert identical <= count * len(NOT_READ) / len(files_by_kind(copy))
+
+
+def test_the_command_says_so_too(copy):
+    kinds = files_by_kind(copy)
+    for kind in ("manifest", "files table", "segments", "teachers ids", "targets zarr.json"):
+        path = copy / kinds[kind][0]
+        data = path.read_bytes()
+        path.write_bytes(flipped(data, len(data) // 2, 3))
+        done = builds.run("verify", copy, "--quick" if kind == "manifest" else "--json")
+        assert done.returncode == 3, done.stderr
+        assert kinds[kind][0] in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        path.write_bytes(data)
+    done = builds.run("verify", copy)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(": all is as it was written\n")
+
+
+def remove(path):
+    path.unlink()
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [remove, halve, empty])
+@pytest.mark.parametrize("every", [40, pytest.param(1, marks=pytest.mark.full)])
+def test_a_file_that_is_gone_or_cut_short_is_found_and_not_read(copy, harm, every):
+    access = open_cache(copy).access
+    paths = [row.path for row in access.files.rows]
+    kinds = {path: kind for kind, several in files_by_kind(copy).items() for path in several}
+    for path in paths[::every]:
+        data = (copy / path).read_bytes()
+        harm(copy / path)
+        assert [one.path for one in verify_cache(copy, quick=True).findings] == [path]
+        assert is_found(copy, path)
+        with pytest.raises(DamagedCacheError, match=path):
+            access.verified(path)
+        after = reads(copy)
+        assert after is None or kinds[path] in NOT_READ
+        (copy / path).write_bytes(data)
+    assert verify_cache(copy).findings == ()
+
+
+@pytest.mark.parametrize("harm", [remove, halve, empty])
+@pytest.mark.parametrize("kind", ["manifest", "files table"])
+def test_nothing_is_read_without_manifest_or_files_table(copy, harm, kind):
+    harm(copy / files_by_kind(copy)[kind][0])
+    for attempt in (verify_cache, read_everything):
+        with pytest.raises(CkdCacheError, match=str(copy)):
+            attempt(copy)
