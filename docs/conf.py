@@ -25,3 +25,5 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_static_path: list[str] = []
+# Beside the pages too, under a name that programs can rely on.
+html_extra_path = ["manifest.schema.json"]

@@ -133,6 +133,7 @@ class ExampleSource:
     shard_starts: Array
     capacity: int
     _reader: SetReader | None = field(default=None, init=False, repr=False)
+    _shard_stops: list[int] = field(default_factory=list, init=False, repr=False)
     _kept: OrderedDict[int, Mapping[str, Array]] = field(
         default_factory=OrderedDict, init=False, repr=False
     )
@@ -170,16 +171,26 @@ class ExampleSource:
         return first + (number - first) // self.chunk_examples * self.chunk_examples
 
     def _read(self, start: int) -> dict[str, Array]:
-        if self._reader is None:
-            self._reader = open_set(self.cache, self.set_name)
-        reader = self._reader
-        following = int(np.searchsorted(self.shard_starts, start, side="right"))
-        ends = [start + self.chunk_examples, reader.n_examples]
-        if following < self.shard_starts.shape[0]:
-            ends.append(int(self.shard_starts[following]))
-        examples = reader.examples.read(start, min(ends))
+        reader = self._open()
+        shard = int(np.searchsorted(self.shard_starts, start, side="right")) - 1
+        stop = min(start + self.chunk_examples, self._shard_stops[shard])
+        examples = reader.examples.read(start, stop)
         arrays: dict[str, Array] = {name: examples[name] for name in examples.keys()}  # noqa: SIM118
         if self.target is not None:
-            target = reader.targets[self.target].read(start, min(ends))
+            target = reader.targets[self.target].read(start, stop)
             arrays |= {f"target_{name}": target[name] for name in _TARGET_ARRAYS}
         return arrays
+
+    def _open(self) -> SetReader:
+        """The set as it is now: it may have grown behind the shards that are known here."""
+        if self._reader is None:
+            reader = open_set(self.cache, self.set_name)
+            if self.target is not None and self.target not in reader.targets:
+                message = (
+                    f"{self.cache}: target {self.target!r} was dropped from the set "
+                    f"{self.set_name!r} while it was read. Choose another target, or make it again."
+                )
+                raise IncompleteCacheError(message)
+            self._shard_stops = [shard.stop for shard in reader.shards()]
+            self._reader = reader
+        return self._reader

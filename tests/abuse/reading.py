@@ -61,4 +61,6 @@ def _kind(path: str) -> str:
         return "support.json" if steps[-1] == "support.json" else "tokenizer"
     if steps[1] in {"segments", "slots"}:
         return "documents" if "documents-" in path else steps[1]
-    return f"{steps[1]} {steps[-1] if steps[-1] == 'zarr.json' else steps[4]}"
+    if steps[-1] == "zarr.json":
+        return f"{steps[1]} {'group' if len(steps) == 5 else 'documents'}"
+    return f"{steps[1]} {steps[4]}"

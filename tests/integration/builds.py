@@ -16,6 +16,7 @@ from ckd_cache.build.outcome import Outcome
 from ckd_cache.build.recipe import read_recipe
 from ckd_cache.build.run import build_cache
 from ckd_cache.format.workspace import CacheWriter
+from ckd_cache.progress import SILENT, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,8 +90,12 @@ def stored_bytes(cache: Path) -> dict[str, bytes]:
 
 def rebuild(workshop: Path, cache: Path, *overrides: str) -> Outcome:
     """Build the workshop's recipe in this process."""
-    path = workshop / "recipe.yaml"
-    return build_cache(read_recipe(path, overrides), path.parent, cache)
+    return build(workshop / "recipe.yaml", cache, *overrides)
+
+
+def build(path: Path, cache: Path, *overrides: str, progress: Progress = SILENT) -> Outcome:
+    """Build a recipe in this process."""
+    return build_cache(read_recipe(path, overrides), path.parent, cache, progress)
 
 
 class StopError(Exception):

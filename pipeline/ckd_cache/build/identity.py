@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ckd_cache.build.recipe import Capture, Corpus, MaskedLm, Source, Splits, Teacher, source_name
 from ckd_cache.errors import MismatchError
 from ckd_cache.fingerprint import differences
+from ckd_cache.format.spec import NUMERICS_VERSION
 from ckd_cache.types import JsonObject
 
 __all__ = [
@@ -68,6 +69,7 @@ def teacher_identity(
         "config": config,
         "dtype": teacher.dtype,
         "attention": teacher.attention,
+        "numerics": NUMERICS_VERSION,
         **capture.model_dump(mode="json"),
     }
 
@@ -79,7 +81,7 @@ def teacher_part_identity(slots: str, identity: JsonObject) -> JsonObject:
 
 def target_part_identity(teacher_parts: Sequence[str], rule: JsonObject) -> JsonObject:
     """Identity of a mixture of the teacher parts with these fingerprints, in order."""
-    return {"teacher_parts": list(teacher_parts), **rule}
+    return {"teacher_parts": list(teacher_parts), "numerics": NUMERICS_VERSION, **rule}
 
 
 def refuse_change(

@@ -10,6 +10,7 @@ from ckd_cache.build.profile import threads
 from ckd_cache.build.recipe import Recipe, Teacher
 from ckd_cache.build.teacher_stage import PlannedTeacher
 from ckd_cache.corpus.tokenizer import CorpusTokenizer
+from ckd_cache.errors import RecipeError
 from ckd_cache.format.spec import capture_of
 from ckd_cache.progress import Progress
 from ckd_cache.teachers.device import device_of
@@ -44,6 +45,23 @@ def find_teacher(root: Path, teacher: Teacher, progress: Progress) -> TeacherFil
     return files
 
 
+_LARGEST_CHUNK = 2**31 - 2**20
+"""Bytes: what Blosc takes in one piece, less its own."""
+_WIDEST = 4
+
+
+def _check_chunk(recipe: Recipe, k: int) -> None:
+    slots = recipe.shards.chunk_slots
+    if slots * k * _WIDEST > _LARGEST_CHUNK:
+        message = (
+            f"shards.chunk_slots: {slots} slots of {k} kept entries are a chunk of"
+            f" {slots * k * _WIDEST:,} bytes, expected at most {_LARGEST_CHUNK:,}. Set"
+            f" shards.chunk_slots to {_LARGEST_CHUNK // (k * _WIDEST)} or less, or capture.top_k"
+            " lower."
+        )
+        raise RecipeError(message)
+
+
 def plan_teacher(
     recipe: Recipe,
     teacher: Teacher,
@@ -55,7 +73,7 @@ def plan_teacher(
 
     Raises:
         TeacherError: it does not fit the corpus.
-        RecipeError: ``runtime.device`` names no device.
+        RecipeError: ``runtime.device`` names no device, or a chunk would be too large.
     """
     spec = TeacherSpec(
         name=teacher.name,
@@ -70,6 +88,7 @@ def plan_teacher(
     kept = capture_of(
         min(capture.top_k, support.size), capture.temperatures, capture.max_nats, capture.top_p
     )
+    _check_chunk(recipe, kept.k)
     identity = teacher_identity(files.weights, files.config, teacher, capture)
     device = recipe.runtime.device
     return PlannedTeacher(

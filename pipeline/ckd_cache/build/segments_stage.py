@@ -1,4 +1,4 @@
-"""The stage that turns sources into the segments of an increment, with the support beside them."""
+"""The stage that turns sources into the segments of an increment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from ckd_cache.build.groups import add_stats
-from ckd_cache.build.identity import refuse_change, segments_identity
+from ckd_cache.build.identity import segments_identity
+from ckd_cache.build.increments import Increment, due_increment, layout_identity
 from ckd_cache.build.profile import CORPUS_LIBRARIES, library_versions
 from ckd_cache.build.recipe import Recipe
 from ckd_cache.build.session import Session
@@ -17,7 +18,13 @@ from ckd_cache.build.sources import source_spec
 from ckd_cache.build.stage import Stage
 from ckd_cache.build.support_stage import fill_support
 from ckd_cache.corpus.masking import slots_per_example
-from ckd_cache.corpus.segments import ResumePoint, SegmentSettings, segment_shards
+from ckd_cache.corpus.segments import (
+    Earlier,
+    ResumePoint,
+    SegmentSettings,
+    SegmentShard,
+    segment_shards,
+)
 from ckd_cache.corpus.source import ReadReport, SourceSpec, contents_of
 from ckd_cache.corpus.tokenizer import CorpusTokenizer
 from ckd_cache.fingerprint import fingerprint
@@ -26,7 +33,6 @@ from ckd_cache.format.journal import Journal, ShardLine
 from ckd_cache.format.manifest import IncrementRecord, SetRecord
 from ckd_cache.format.paths import (
     documents_path,
-    increment_name,
     segments_part,
     segments_path,
 )
@@ -35,9 +41,7 @@ from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.progress import Progress
 from ckd_cache.types import JsonObject
 
-__all__ = ["Cut", "check_segments", "fill_segments", "plan_segments"]
-
-FIRST = increment_name(0)
+__all__ = ["Cut", "fill_segments", "increment_stage", "plan_segments"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Cut:
         tokenizer: the corpus's.
         settings: of the segments.
         layout: of the examples.
-        identity: of the segments.
+        identity: of the segments, as if all sources were of one increment.
     """
 
     set_name: str
@@ -61,39 +65,40 @@ class Cut:
     identity: JsonObject
 
 
-def check_segments(cut: Cut, record: SetRecord) -> None:
-    """Check that a set in the cache has the corpus that the recipe asks for, cut the same way.
-
-    Raises:
-        MismatchError: it has another; names the fields.
-    """
-    name = f"the corpus of set {cut.set_name}"
-    refuse_change(name, record.increments[0].identity, cut.identity)
-    stored = record.layout(cut.layout.support_size)
-    refuse_change(name, _layout_identity(stored), _layout_identity(cut.layout))
-
-
 def fill_segments(session: Session, cut: Cut) -> None:
-    """Make a set's segments and its support, in one commit, unless they are there.
+    """Make an increment out of the sources that a set lacks, in one commit; none: do nothing.
+
+    The first one comes with the set's support.
 
     Raises:
-        CorpusError: a source cannot be read.
-        MismatchError: the segments were begun from another corpus, or cut otherwise.
+        CorpusError: a source cannot be read, or the sources give no text that is new.
+        MismatchError: the segments were begun from other sources, or cut otherwise.
     """
-    if cut.set_name in session.manifest.sets:
+    record = session.manifest.sets.get(cut.set_name)
+    increment = due_increment(cut.identity, record)
+    if increment is None:
         return
-    stage = Stage(
-        key=segments_part(cut.set_name, FIRST),
-        # The layout is no part of the fingerprint, but shards of two layouts do not mix.
-        identity={**cut.identity, **_layout_identity(cut.layout)},
-        profile=library_versions(CORPUS_LIBRARIES),
-        shards=partial(_segment_files, session, cut),
-    )
-    journal = session.fill(stage)
-    support = fill_support(session, cut.set_name, FIRST, cut.tokenizer, journal, cut.layout)
-    sets = {**session.manifest.sets, cut.set_name: _set_record(cut, journal, support.fingerprint)}
+    journal = session.fill(increment_stage(session, cut, increment))
+    made = _increment_record(increment, journal)
+    if record is not None:
+        grown = record.model_copy(update={"increments": [*record.increments, made]})
+        session.commit_set(cut.set_name, grown, [journal])
+        return
+    support = fill_support(session, cut.tokenizer)
+    sets = {**session.manifest.sets, cut.set_name: _set_record(cut, made, support.fingerprint)}
     manifest = session.manifest.model_copy(update={"sets": sets, "supports": support.records})
     session.commit(manifest, [journal, *support.journals])
+
+
+def increment_stage(session: Session, cut: Cut, increment: Increment) -> Stage:
+    """What fills the segments of one increment."""
+    return Stage(
+        key=segments_part(cut.set_name, increment.name),
+        # The layout is no part of the fingerprint, but shards of two layouts do not mix.
+        identity={**increment.identity, **layout_identity(cut.layout)},
+        profile=library_versions(CORPUS_LIBRARIES),
+        shards=partial(_segment_files, session, cut, increment),
+    )
 
 
 def plan_segments(
@@ -142,62 +147,76 @@ def _contents(set_name: str, sources: Sequence[SourceSpec], progress: Progress) 
     return contents
 
 
-def _layout_identity(layout: Layout) -> JsonObject:
-    return {
-        "shards": {
-            "examples": layout.shard_examples,
-            "chunk_examples": layout.chunk_examples,
-            "slots_per_example": layout.slots,
-        }
-    }
-
-
-def _segment_files(session: Session, cut: Cut, journal: Journal) -> Iterator[ShardFiles]:
+def _segment_files(
+    session: Session, cut: Cut, increment: Increment, journal: Journal
+) -> Iterator[ShardFiles]:
     report = ReadReport()
-    already = sum(line.stats["segments"] for line in journal.lines)
-    task = session.progress.task(f"segments {FIRST}", total=None, unit="segments", already=already)
+    finished = {line.shard for line in journal.lines}
+    already = sum(line.stats.get("segments", 0) for line in journal.lines)
+    name = f"segments {increment.name}"
+    task = session.progress.task(name, total=None, unit="segments", already=already)
+    own = set(increment.sources)
     with session.writer.scratch("duplicates.sqlite") as scratch:
         for shard in segment_shards(
-            cut.sources,
+            [source for source in cut.sources if source.name in own],
             cut.tokenizer,
             cut.settings,
             cut.layout,
             _resume_point(journal.lines),
             scratch,
             report,
+            _earlier(session, cut.set_name, increment.name),
         ):
-            segments = segments_path(cut.set_name, FIRST, shard.shard)
-            documents = documents_path(cut.set_name, FIRST, shard.shard)
-            yield ShardFiles(
-                shard=shard.shard,
-                files={
-                    segments: encode_segments(shard.segments, cut.layout),
-                    documents: encode_documents(shard.documents),
-                },
-                stats={**shard.stats, "next_block": shard.next_block, "taken": shard.taken},
-            )
+            if shard.shard in finished:
+                continue
+            yield _files_of(shard, cut, increment.name)
             task.advance(len(shard.segments))
     task.done()
     if report.skipped:
         reasons = "".join(f"\n  {reason}" for reason in report.reasons)
         session.progress.note(
-            f"{report.skipped:,} lines or documents could not be read and were skipped:{reasons}"
+            "lines, rows or documents that could not be read and were skipped: "
+            f"{report.skipped:,}{reasons}"
         )
 
 
+def _files_of(shard: SegmentShard, cut: Cut, increment: str) -> ShardFiles:
+    segments = segments_path(cut.set_name, increment, shard.shard)
+    documents = documents_path(cut.set_name, increment, shard.shard)
+    return ShardFiles(
+        shard=shard.shard,
+        files={
+            segments: encode_segments(shard.segments, cut.layout),
+            documents: encode_documents(shard.documents),
+        },
+        stats={**shard.stats, "next_block": shard.next_block, "taken": shard.taken},
+    )
+
+
+def _earlier(session: Session, set_name: str, increment: str) -> Earlier:
+    """What a set holds before an increment; its keys are read when they are asked for."""
+    if set_name not in session.manifest.sets:
+        return Earlier()
+    examples = session.reader(set_name).examples
+    before = [one for one in examples.record.increments if int(one.name) < int(increment)]
+    documents = sum(one.documents for one in before)
+    return Earlier(documents, examples.document_keys([one.name for one in before]))
+
+
 def _resume_point(lines: Sequence[ShardLine]) -> ResumePoint | None:
-    if not lines:
+    # Lines drawn up for a repair say nothing of blocks: then all is cut again from the beginning.
+    if not lines or "next_block" not in lines[-1].stats:
         return None
     last = lines[-1]
     return ResumePoint(last.shard, last.stats["next_block"], last.stats["taken"])
 
 
-def _set_record(cut: Cut, journal: Journal, support: str) -> SetRecord:
+def _increment_record(increment: Increment, journal: Journal) -> IncrementRecord:
     stats = add_stats([line.stats for line in journal.lines])
-    increment = IncrementRecord(
-        name=FIRST,
-        fingerprint=fingerprint(cut.identity),
-        identity=cut.identity,
+    return IncrementRecord(
+        name=increment.name,
+        fingerprint=fingerprint(increment.identity),
+        identity=increment.identity,
         segments=stats["segments"],
         tokens=stats["tokens"],
         documents=stats["documents"],
@@ -206,6 +225,9 @@ def _set_record(cut: Cut, journal: Journal, support: str) -> SetRecord:
         splits=stats["splits"],
         genres=stats["genres"],
     )
+
+
+def _set_record(cut: Cut, increment: IncrementRecord, support: str) -> SetRecord:
     return SetRecord(
         kind="masked_lm",
         support=support,

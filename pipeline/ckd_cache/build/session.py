@@ -71,11 +71,12 @@ class Session:
         sets = {**self.manifest.sets, name: record}
         self.commit(self.manifest.model_copy(update={"sets": sets}), journals)
 
-    def finish(self) -> None:
-        """Commit that everything asked for is there, unless the manifest says so already."""
+    def finish(self, *, complete: bool) -> None:
+        """Commit whether everything asked for is there, unless the manifest says so already."""
         manifest = self.writer.manifest
-        if manifest is None or not manifest.complete or manifest.recipe != self.recipe:
-            self.complete = True
+        stated = None if manifest is None else (manifest.complete, manifest.recipe)
+        if stated != (complete, self.recipe):
+            self.complete = complete
             self.commit(self.manifest)
         for key in journal_keys(self.writer.path):
             self.progress.note(

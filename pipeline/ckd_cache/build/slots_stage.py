@@ -19,9 +19,11 @@ from ckd_cache.format.manifest import IncrementRecord, PartRecord, SetRecord
 from ckd_cache.format.paths import part_name, segments_path, slots_part, slots_path
 from ckd_cache.format.spec import shard_count, shard_range
 from ckd_cache.format.workspace import ShardFiles
+from ckd_cache.settings import parse_settings
+from ckd_cache.types import JsonObject
 from ckd_cache.wording import counted
 
-__all__ = ["check_slots", "fill_slots", "mask_settings"]
+__all__ = ["check_slots", "fill_slots", "mask_settings", "objective_of", "slots_part_stage"]
 
 
 def mask_settings(objective: MaskedLm) -> MaskSettings:
@@ -52,12 +54,16 @@ def check_slots(set_name: str, record: SetRecord, objective: MaskedLm) -> None:
 def fill_slots(session: Session, set_name: str, objective: MaskedLm) -> None:
     """Make the parts that the objective's views lack, one commit each.
 
+    An increment is shown in all views that the set has, also where the objective asks for fewer.
+
     Raises:
         MismatchError: a part was begun with another masking.
         CorpusError: no part has a slot, so that there is nothing to ask a teacher.
     """
-    for increment in session.record(set_name).increments:
-        for view in range(objective.views):
+    record = session.record(set_name)
+    views = max([objective.views, *(part.view + 1 for part in record.parts)])
+    for increment in record.increments:
+        for view in range(views):
             _fill_part(session, set_name, objective, increment, view)
     record = session.record(set_name)
     if not any(part.slots for part in record.parts):
@@ -86,17 +92,14 @@ def _fill_part(
     name = part_name(view, increment.name)
     if any(part.name == name for part in record.parts):
         return
-    identity = slots_identity(increment.fingerprint, objective, view)
-    key = slots_part(set_name, name)
-    shards = partial(_mask_shards, session, set_name, objective, increment, view)
-    stage = Stage(key, identity, library_versions(("numpy", "pyarrow")), shards)
+    stage = slots_part_stage(session, set_name, objective, increment, view)
     journal = session.fill(stage)
     part = PartRecord(
         name=name,
         view=view,
         increment=increment.name,
-        fingerprint=fingerprint(identity),
-        identity=identity,
+        fingerprint=fingerprint(stage.identity),
+        identity=stage.identity,
         first_example=record.examples,
         examples=increment.segments,
         slots=sum(line.stats["slots"] for line in journal.lines),
@@ -104,6 +107,24 @@ def _fill_part(
     session.commit_set(
         set_name, record.model_copy(update={"parts": [*record.parts, part]}), [journal]
     )
+
+
+def slots_part_stage(
+    session: Session, set_name: str, objective: MaskedLm, increment: IncrementRecord, view: int
+) -> Stage:
+    """What fills the slots of one part."""
+    return Stage(
+        key=slots_part(set_name, part_name(view, increment.name)),
+        identity=slots_identity(increment.fingerprint, objective, view),
+        profile=library_versions(("numpy", "pyarrow")),
+        shards=partial(_mask_shards, session, set_name, objective, increment, view),
+    )
+
+
+def objective_of(identity: JsonObject) -> MaskedLm:
+    """The objective, with one view, by which slots of an identity were chosen."""
+    fields = ("mask_fraction", "corruption", "whole_word", "seed")
+    return parse_settings({name: identity[name] for name in fields}, MaskedLm, "the cache")
 
 
 def _mask_shards(

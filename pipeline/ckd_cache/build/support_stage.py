@@ -19,7 +19,7 @@ from ckd_cache.format.support import SupportFiles, encode_support
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.types import JsonObject
 
-__all__ = ["FilledSupport", "fill_support", "support_identity"]
+__all__ = ["FilledSupport", "fill_support", "support_identity", "support_stage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,26 @@ def fill_support(session: Session, tokenizer: CorpusTokenizer) -> FilledSupport:
         session: the build.
         tokenizer: what its ids mean.
     """
-    identity = support_identity(tokenizer)
-    key = fingerprint(identity)
+    stage = support_stage(tokenizer)
+    key = fingerprint(stage.identity)
     known = session.manifest.supports
     if key in known:
         return FilledSupport(key, known, ())
     record = SupportRecord(kind="tokens", size=tokenizer.size, special=dict(tokenizer.special))
-    stage = Stage(
+    journal = session.fill(stage)
+    return FilledSupport(key, {**known, key: record}, (journal,))
+
+
+def support_stage(tokenizer: CorpusTokenizer) -> Stage:
+    """What fills the support of a tokenizer."""
+    identity = support_identity(tokenizer)
+    key = fingerprint(identity)
+    return Stage(
         key=support_part(key),
         identity=identity,
         profile=library_versions(CORPUS_LIBRARIES),
         shards=partial(_support_files, key, tokenizer),
     )
-    journal = session.fill(stage)
-    return FilledSupport(key, {**known, key: record}, (journal,))
 
 
 def _support_files(key: str, tokenizer: CorpusTokenizer, journal: Journal) -> Iterator[ShardFiles]:

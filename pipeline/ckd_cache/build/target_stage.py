@@ -28,7 +28,7 @@ from ckd_cache.merge.rule import TargetRule, check_captures
 from ckd_cache.merge.stats import target_stats
 from ckd_cache.types import Array, JsonObject, TargetArrays
 
-__all__ = ["TargetRequest", "check_target", "fill_target", "request_of"]
+__all__ = ["TargetRequest", "check_target", "fill_target", "request_of", "target_part_stage"]
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -139,7 +139,7 @@ def fill_target(session: Session, set_name: str, request: TargetRequest) -> None
         refuse_change(f"target {merge.name} of set {set_name}", stored.identity, merge.identity)
     target = stored or _new_record(merge)
     journals = {
-        part.name: _fill_part(session, set_name, merge, part)
+        part.name: session.fill(_part_stage(session, set_name, merge, part))
         for part in record.parts
         if part.name not in target.parts
     }
@@ -205,15 +205,27 @@ def _check_whole(set_name: str, record: SetRecord, teacher: str) -> None:
         raise IncompleteCacheError(message)
 
 
-def _fill_part(session: Session, set_name: str, merge: _Merge, part: PartRecord) -> Journal:
+def target_part_stage(session: Session, set_name: str, name: str, part: PartRecord) -> Stage:
+    """What fills one part of a target that is in the cache.
+
+    Raises:
+        IncompleteCacheError: one of its teachers does not have every part.
+        MergeError: one of its teachers is not there any more.
+    """
     record = session.record(set_name)
-    stage = Stage(
+    size = session.manifest.supports[record.support].size
+    request = request_of(name, record.targets[name])
+    return _part_stage(session, set_name, _resolve(set_name, record, size, request, ()), part)
+
+
+def _part_stage(session: Session, set_name: str, merge: _Merge, part: PartRecord) -> Stage:
+    record = session.record(set_name)
+    return Stage(
         key=target_part(set_name, merge.name, part.name),
         identity=_part_identity(record, merge, part.name),
         profile=library_versions(("numpy", "zarr")),
         shards=partial(_merge_shards, session, set_name, merge, part),
     )
-    return session.fill(stage)
 
 
 def _part_identity(record: SetRecord, merge: _Merge, part: str) -> JsonObject:

@@ -28,7 +28,13 @@ from ckd_cache.teachers.capture import capture
 from ckd_cache.teachers.load import LoadedTeacher
 from ckd_cache.types import Array, Examples, JsonObject, TeacherArrays
 
-__all__ = ["PlannedTeacher", "check_teacher_record", "fill_teacher", "resident"]
+__all__ = [
+    "PlannedTeacher",
+    "check_teacher_record",
+    "fill_teacher",
+    "resident",
+    "teacher_part_stage",
+]
 
 Resident = Callable[[], LoadedTeacher]
 """Gives the teacher, loading it at the first call."""
@@ -117,19 +123,25 @@ def fill_teacher(session: Session, set_name: str, teacher: PlannedTeacher, get: 
             _fill_part(session, set_name, teacher, get, part)
 
 
-def _fill_part(
+def teacher_part_stage(
     session: Session, set_name: str, teacher: PlannedTeacher, get: Resident, part: PartRecord
-) -> None:
-    identity = teacher_part_identity(part.fingerprint, teacher.identity)
-    stage = Stage(
+) -> Stage:
+    """What fills one part of a teacher."""
+    return Stage(
         key=teacher_part(set_name, teacher.name, part.name),
-        identity=identity,
+        identity=teacher_part_identity(part.fingerprint, teacher.identity),
         profile=teacher.profile,
         shards=partial(_capture_shards, session, set_name, teacher, get, part),
     )
+
+
+def _fill_part(
+    session: Session, set_name: str, teacher: PlannedTeacher, get: Resident, part: PartRecord
+) -> None:
+    stage = teacher_part_stage(session, set_name, teacher, get, part)
     journal = session.fill(stage)
     filled = FilledPart(
-        fingerprint=fingerprint(identity),
+        fingerprint=fingerprint(stage.identity),
         stats=add_stats([line.stats for line in journal.lines]),
         profile=journal.profile,
     )

@@ -1,7 +1,7 @@
 """What a person sees when a command fails: one message and an exit code, never a traceback.
 
-0 done, 1 the operation failed, 2 usage or recipe, 3 damage, 130 interrupted (docs/cli.md says what
-belongs where). A traceback means a defect of the program.
+0 done, 1 the operation failed, 2 usage or recipe, 3 damage, 130 interrupted, 128 + n ended by
+signal n (docs/cli.md says what belongs where). A traceback means a defect of the program.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import click
 
+from ckd_cache.cli.signals import Stopped, ignore_stops
 from ckd_cache.errors import CkdCacheError, StorageError
 
 __all__ = ["INTERRUPTED", "boundary", "open_streams", "output_boundary"]
@@ -33,14 +34,18 @@ def boundary(resumable: Callable[[], bool]) -> Iterator[None]:
 
     Raises:
         click.exceptions.Exit: in place of a `CkdCacheError`, of an `OSError` by which a disk
-            refuses, and of KeyboardInterrupt; the message is on standard error then.
+            refuses, of KeyboardInterrupt and of `Stopped`; the message is on standard error then.
     """
     try:
         yield
     except CkdCacheError as error:
         _end(f"Error: {error}", error.exit_code, error)
     except KeyboardInterrupt as error:
-        _end(f"\n{_interrupted(resumable=resumable())}", INTERRUPTED, error)
+        _end(f"\n{_interrupted('Interrupted', resumable=resumable())}", INTERRUPTED, error)
+    except Stopped as error:
+        ignore_stops()
+        message = _interrupted(f"Stopped by {error.name}", resumable=resumable())
+        _end(f"\n{message}", error.exit_code, error)
     except OSError as error:
         if error.errno not in _DISK_REFUSED or _output_refused(error):
             raise
@@ -97,10 +102,10 @@ def _end(message: str, code: int, cause: BaseException) -> NoReturn:
     raise click.exceptions.Exit(code) from cause
 
 
-def _interrupted(*, resumable: bool) -> str:
+def _interrupted(how: str, *, resumable: bool) -> str:
     if resumable:
-        return "Interrupted. What is committed is kept; run the same command again to go on."
-    return "Interrupted."
+        return f"{how}. What is committed is kept; run the same command again to go on."
+    return f"{how}."
 
 
 def _refused(error: OSError) -> str:

@@ -14,6 +14,7 @@ import click
 
 from ckd_cache import __version__
 from ckd_cache.cli.errors import boundary, open_streams, output_boundary
+from ckd_cache.cli.signals import stoppable
 
 __all__ = ["COMMANDS", "CommandPlace", "cli", "main"]
 
@@ -41,6 +42,9 @@ COMMANDS: dict[str, CommandPlace] = {
     ),
     "merge": CommandPlace(
         "ckd_cache.cli.merge", "merge", "Add a target: weigh the cached teachers anew.", True
+    ),
+    "drop": CommandPlace(
+        "ckd_cache.cli.drop", "drop", "Give back the space of teachers and targets.", True
     ),
     "inspect": CommandPlace(
         "ckd_cache.cli.inspect", "inspect", "Say what is in a cache and how good it looks."
@@ -89,13 +93,13 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command inside the boundary that turns errors into messages."""
+        """Run the command inside the boundary that turns errors and signals into messages."""
 
         def resumable() -> bool:
             called = COMMANDS.get(ctx.invoked_subcommand or "")
             return called is not None and called.resumable
 
-        with boundary(resumable):
+        with stoppable(), boundary(resumable):
             return super().invoke(ctx)
 
 
@@ -113,7 +117,8 @@ def cli() -> None:
     """Run each teacher once over a corpus, keep what it predicts, and weigh it for students.
 
     The exit code is 0 when done, 2 when the command line or the recipe is wrong by itself, 3 when
-    the cache is damaged, 130 when interrupted, and 1 when the operation failed otherwise.
+    the cache is damaged, 130 when interrupted, 143 when ended by SIGTERM, and 1 when the operation
+    failed otherwise.
     """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,9 @@ import click
 from ckd_cache.errors import DamagedCacheError
 
 if TYPE_CHECKING:
+    from ckd_cache.build.plan import BuildPlan
     from ckd_cache.format.findings import Finding, Verification
+    from ckd_cache.progress import Progress
 
 __all__ = ["verify"]
 
@@ -24,7 +26,8 @@ _RANGES_SHOWN, _NOTES_SHOWN = 6, 10
 Examples:
   ckd-cache verify runs/quick.ckd
   ckd-cache verify runs/quick.ckd --workers 16 --json
-  ckd-cache verify runs/quick.ckd --quick"""
+  ckd-cache verify runs/quick.ckd --quick
+  ckd-cache verify runs/quick.ckd --repair --recipe workflows/quickstart.yaml"""
 )
 @click.argument("cache", type=click.Path(path_type=Path))
 @click.option(
@@ -34,19 +37,48 @@ Examples:
 @click.option(
     "--quick", is_flag=True, help="Only look whether all files are there with their sizes."
 )
-def verify(cache: Path, *, workers: int | None, as_json: bool, quick: bool) -> None:
+@click.option("--repair", is_flag=True, help="Compute the damaged shards again, and no others.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="With --repair: says where sources, tokenizer and teachers are.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="A.B=C",
+    help="With --recipe: a value of the recipe, as in `ckd-cache build`; may be given again.",
+)
+def verify(
+    cache: Path,
+    *,
+    workers: int | None,
+    as_json: bool,
+    quick: bool,
+    repair: bool,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
     """Read all of CACHE and say whether it is as it was written.
 
     Every file is hashed, every shard decoded, and every number held against what must be true of
     it. Ends with exit code 3 and a line for each file that is damaged, with the examples it hits.
-    Nothing is changed.
+    Nothing is changed, but with --repair: slots and targets are made again from what is beside
+    them; segments, tokenizer files and teachers from what the recipe names.
     """
+    if (recipe is not None and not repair) or (overrides and recipe is None):
+        message = "--recipe goes with --repair, and --set with --recipe"
+        raise click.UsageError(message)
     # Imported here so that --help stays fast.
     from ckd_cache.cli.progress import progress
     from ckd_cache.format.verify import verify_cache
 
     with progress() as report:
         found = verify_cache(cache, quick=quick, workers=workers, progress=report)
+        if repair and found.findings:
+            _repair(cache, found, _plan(recipe, overrides, report), report)
+            found = verify_cache(cache, quick=quick, workers=workers, progress=report)
     if as_json:
         click.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
     else:
@@ -54,6 +86,28 @@ def verify(cache: Path, *, workers: int | None, as_json: bool, quick: bool) -> N
             click.echo(line)
     if found.findings:
         raise DamagedCacheError(_what_next(cache, found))
+
+
+def _plan(recipe: Path | None, overrides: Sequence[str], report: Progress) -> BuildPlan | None:
+    from ckd_cache.build.plan import plan_build
+    from ckd_cache.build.recipe import read_recipe
+
+    if recipe is None:
+        return None
+    return plan_build(read_recipe(recipe, overrides), recipe.resolve().parent, report)
+
+
+def _repair(cache: Path, found: Verification, plan: BuildPlan | None, report: Progress) -> None:
+    from ckd_cache.build.repair import repair_cache
+    from ckd_cache.cli.console import counted
+
+    done = repair_cache(cache, found.findings, plan, report)
+    for line in done.left:
+        report.note(f"not repaired: {line}")
+    report.note(
+        f"repaired {counted(done.restored + done.replaced, 'file')}, of which"
+        f" {done.replaced} with other bytes than before"
+    )
 
 
 def _lines(found: Verification) -> Iterator[str]:
@@ -100,7 +154,7 @@ def _what_next(cache: Path, found: Verification) -> str:
     parts = {finding.part for finding in found.findings if finding.part}
     where = f" in {counted(len(parts), 'part')}" if parts else ""
     return (
-        f"{cache}: {counted(len(found.findings), 'finding')}{where}; the cache is damaged. Restore"
-        f" the files named above from a copy and run `ckd-cache verify {cache}` again, or delete"
-        f" the folder {cache} and build it again: `ckd-cache build RECIPE --cache {cache}`."
+        f"{cache}: {counted(len(found.findings), 'finding')}{where}; the cache is damaged. Compute"
+        f" the damaged shards again with `ckd-cache verify {cache} --repair --recipe RECIPE`, or"
+        " restore the files named above from a copy."
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ckd_cache.errors import StorageError
+from ckd_cache.format.arrow_io import KEY_BYTES
 
-__all__ = ["Deduplicator"]
+__all__ = ["Deduplicator", "text_key"]
 
-_KEY_BYTES = 16
 _SETTINGS = (
     # The file is scratch: it need not survive a crash, and nobody else reads it.
     "PRAGMA journal_mode = OFF",
@@ -23,10 +24,18 @@ _SETTINGS = (
 )
 
 
-class Deduplicator:
-    """A set of texts on disk, by the first 16 bytes of their sha256.
+_INSERT = "INSERT OR IGNORE INTO seen VALUES (?)"
 
-    Texts are equal if they are so without the white space at their ends. What an earlier run
+
+def text_key(text: str) -> bytes:
+    """Key of a text: the first 16 bytes of its sha256, without the white space at its ends."""
+    return hashlib.sha256(text.strip().encode("utf-8")).digest()[:KEY_BYTES]
+
+
+class Deduplicator:
+    """A set of texts on disk, by their keys.
+
+    What an earlier run
     left at the path is removed first; the caller removes the file when it is done.
     """
 
@@ -42,15 +51,26 @@ class Deduplicator:
         except (sqlite3.Error, OSError) as error:
             raise self._refused(error) from error
 
+    def add(self, keys: Iterable[Sequence[bytes]]) -> None:
+        """Count texts as seen, given their keys in batches.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        for batch in keys:
+            try:
+                self._database.executemany(_INSERT, ((key,) for key in batch))
+            except sqlite3.Error as error:
+                raise self._refused(error) from error
+
     def is_new(self, text: str) -> bool:
         """Whether ``text`` was not given before; it counts as seen from now on.
 
         Raises:
             StorageError: the disk refused.
         """
-        key = hashlib.sha256(text.strip().encode("utf-8")).digest()[:_KEY_BYTES]
         try:
-            cursor = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (key,))
+            cursor = self._database.execute(_INSERT, (text_key(text),))
         except sqlite3.Error as error:
             raise self._refused(error) from error
         return cursor.rowcount == 1

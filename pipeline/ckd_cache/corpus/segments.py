@@ -8,14 +8,14 @@ whose segments are all in finished shards are not tokenised again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ckd_cache.corpus.deduplicate import Deduplicator
+from ckd_cache.corpus.deduplicate import Deduplicator, text_key
 from ckd_cache.corpus.pack import KeptDocument, Segment, Template, blocks, pack_block
 from ckd_cache.corpus.source import ReadReport, SourceSpec, check_sources, read_documents
 from ckd_cache.corpus.tokenizer import CorpusTokenizer
@@ -24,8 +24,9 @@ from ckd_cache.format.arrow_io import DocumentRow, SegmentRows
 from ckd_cache.format.spec import Layout
 from ckd_cache.numerics.splits import SPLIT_NAMES, split_of
 from ckd_cache.types import JsonObject
+from ckd_cache.wording import counted
 
-__all__ = ["ResumePoint", "SegmentSettings", "SegmentShard", "segment_shards"]
+__all__ = ["Earlier", "ResumePoint", "SegmentSettings", "SegmentShard", "segment_shards"]
 
 _LONGEST_SEGMENT = 65_536
 
@@ -47,6 +48,22 @@ class SegmentSettings:
     fit: float = 0.0
     test: float = 0.0
     deduplicate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier increments of a set hold.
+
+    Attributes:
+        documents: how many documents; the numbers go on from there.
+        keys: keys of their texts, in batches; read once if duplicates are dropped, else never.
+    """
+
+    documents: int = 0
+    keys: Iterable[Sequence[bytes]] = ()
+
+
+NOTHING = Earlier()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +112,7 @@ def segment_shards(
     resume: ResumePoint | None,
     dedup_path: Path,
     report: ReadReport,
+    earlier: Earlier = NOTHING,
 ) -> Iterator[SegmentShard]:
     """Read sources and cut them into shards of segments.
 
@@ -106,6 +124,7 @@ def segment_shards(
         resume: where an interrupted build goes on; None to begin.
         dedup_path: scratch file for the texts seen; the caller removes it afterwards.
         report: counts what is left out; complete when the iterator is exhausted.
+        earlier: what the set holds already.
 
     Raises:
         CorpusError: a source cannot be read, the corpus is empty, or no text fits into a segment.
@@ -116,7 +135,9 @@ def segment_shards(
 
     def shards() -> Iterator[SegmentShard]:
         with Deduplicator(dedup_path) if settings.deduplicate else nullcontext() as seen:
-            kept = _kept(sources, settings, seen, report)
+            if seen is not None:
+                seen.add(earlier.keys)
+            kept = _kept(sources, settings, seen, report, earlier.documents)
             cut = _cut_blocks(kept, tokenizer, template, settings.pack, resume)
             count = 0
             for shard in _group(cut, layout, resume, report):
@@ -148,9 +169,9 @@ def _template(tokenizer: CorpusTokenizer, settings: SegmentSettings) -> Template
     tokens, special = settings.segment_tokens, tokenizer.n_special
     if not special < tokens <= _LONGEST_SEGMENT:
         message = (
-            f"segment_tokens is {tokens}; tokenizer {tokenizer.name} puts {special} special tokens "
-            f"into every segment, and positions are stored in 16 bits. Set segment_tokens between "
-            f"{special + 1} and {_LONGEST_SEGMENT}."
+            f"segment_tokens is {tokens}; tokenizer {tokenizer.name} puts "
+            f"{counted(special, 'special token')} into every segment, and positions are stored in "
+            f"16 bits. Set segment_tokens between {special + 1} and {_LONGEST_SEGMENT}."
         )
         raise CorpusError(message)
     return Template(tokenizer.prefix, tokenizer.suffix, tokens - special)
@@ -161,8 +182,8 @@ def _kept(
     settings: SegmentSettings,
     seen: Deduplicator | None,
     report: ReadReport,
+    number: int,
 ) -> Iterator[KeptDocument]:
-    number = 0
     for spec in sources:
         for document in read_documents(spec, report):
             text = document.text.strip()
@@ -259,6 +280,7 @@ def _document_row(kept: KeptDocument) -> DocumentRow:
         genre=document.genre,
         split=kept.split,
         characters=len(document.text),
+        key=text_key(document.text),
     )
 
 
@@ -276,9 +298,12 @@ def _since(before: ReadReport | None, now: ReadReport) -> dict[str, int]:
 
 
 def _empty(sources: Sequence[SourceSpec], report: ReadReport) -> str:
-    names = ", ".join(spec.name for spec in sources)
+    named = ", ".join(spec.name for spec in sources)
+    sources_named = f"the source {named}" if len(sources) == 1 else f"the sources {named}"
     reasons = "".join(f"\n  {reason}" for reason in report.reasons)
+    duplicates = f", {report.duplicates:,} known already" if report.duplicates else ""
     return (
-        f"The corpus is empty: the sources {names} gave no text ({report.empty} documents without "
-        f"text, {report.skipped} skipped). Correct the sources' `paths` and options.{reasons}"
+        f"The corpus is empty: {sources_named} gave no text "
+        f"({counted(report.empty, 'document')} without text, {report.skipped:,} skipped"
+        f"{duplicates}). Correct the sources' `paths` and options.{reasons}"
     )

@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
 
-from ckd_cache.errors import DamagedCacheError
+from ckd_cache.errors import CkdCacheError, DamagedCacheError, IncompleteCacheError
 from ckd_cache.fingerprint import hash_file
 from ckd_cache.format.durable import storage_errors
 from ckd_cache.format.files import FileRow, FilesTable, read_files
-from ckd_cache.format.manifest import FilesRecord
+from ckd_cache.format.manifest import FilesRecord, Manifest, loads
+from ckd_cache.format.opening import manifest_bytes
 from ckd_cache.format.paths import inside
+from ckd_cache.format.spec import MANIFEST_NAME
 
 __all__ = ["FileAccess"]
 
@@ -28,11 +30,13 @@ class FileAccess:
     Args:
         path: the cache.
         record: its files table, from the manifest.
+        generation: its number.
     """
 
-    def __init__(self, path: Path, record: FilesRecord | None) -> None:
+    def __init__(self, path: Path, record: FilesRecord | None, generation: int) -> None:
         self.path = path
         self._record = record
+        self._generation = generation
         self._rows: dict[str, FileRow] = {}
         self._hashed: dict[str, tuple[int, int]] = {}
 
@@ -40,18 +44,28 @@ class FileAccess:
     def files(self) -> FilesTable:
         """The files table, read when it is first needed.
 
+        Where later commits have removed it, that of the cache as it is now: what is committed
+        keeps its bytes, so that it says the same of all files but those that were dropped.
+
         Raises:
             DamagedCacheError: it is missing or damaged.
         """
         if self._record is None:
             raise DamagedCacheError(self.damage("ckd.json", "it names no files table"))
-        return read_files(inside(self.path.resolve(), self._record.path))
+        try:
+            return read_files(inside(self.path.resolve(), self._record.path))
+        except DamagedCacheError:
+            newer = self._newer()
+            if newer is None:
+                raise
+            return newer[1]
 
     def present(self, relative: str) -> Path:
         """A file that the files table names and that has the size it says.
 
         Raises:
             DamagedCacheError: it is not named, or not there, or has another size.
+            IncompleteCacheError: it was dropped since the cache was opened.
         """
         row = self._row(relative)
         path = self.path / relative
@@ -59,10 +73,10 @@ class FileAccess:
             with self.reading(relative):
                 found = path.stat()
         except DamagedCacheError as error:
-            raise DamagedCacheError(self.damage(relative, "the file is missing")) from error
+            raise self._problem(relative, "the file is missing") from error
         if found.st_size != row.bytes or not S_ISREG(found.st_mode):
             size = f"it has {found.st_size} bytes, {row.bytes} were written"
-            raise DamagedCacheError(self.damage(relative, size))
+            raise self._problem(relative, size)
         return path
 
     def verified(self, relative: str) -> Path:
@@ -70,6 +84,7 @@ class FileAccess:
 
         Raises:
             DamagedCacheError: it is missing, or its bytes are not those that were written.
+            IncompleteCacheError: it was dropped since the cache was opened.
         """
         path = self.present(relative)
         stat = path.stat()
@@ -79,7 +94,7 @@ class FileAccess:
                 found = hash_file(path)
             if found != self._row(relative).sha256:
                 found = f"its sha256 is {found}, {self._row(relative).sha256} was written"
-                raise DamagedCacheError(self.damage(relative, found))
+                raise self._problem(relative, found)
             self._hashed[relative] = state
         return path
 
@@ -93,17 +108,19 @@ class FileAccess:
 
         Raises:
             DamagedCacheError: the block raised an error of a decoder, or a file is missing.
+            IncompleteCacheError: it did, and the file was dropped since the cache was opened.
             StorageError: the system would not let the file be read.
         """
         try:
             yield
-        # pyarrow's errors are ValueErrors, KeyErrors and OSErrors; numcodecs raises RuntimeError.
-        except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
+        # pyarrow's errors are ValueErrors, KeyErrors, OSErrors and, where hostile bytes ask for an
+        # absurd buffer, MemoryErrors; numcodecs raises RuntimeError.
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno in _REFUSALS:
                 with storage_errors(self.path / relative, "read"):
                     raise
             found = f"it cannot be decoded ({error})"
-            raise DamagedCacheError(self.damage(relative, found, where)) from error
+            raise self._problem(relative, found, where) from error
 
     def damage(self, relative: str, found: str, where: str = "") -> str:
         """Message that a file is damaged, with what to type."""
@@ -114,6 +131,37 @@ class FileAccess:
             f" `ckd-cache build RECIPE --cache {self.path}`."
         )
 
+    def _problem(self, relative: str, found: str, where: str = "") -> CkdCacheError:
+        """The error that a file is damaged, or that it is no longer the cache's."""
+        newer = self._newer()
+        if newer is None or not self._is_replaced(relative, newer[1]):
+            return DamagedCacheError(self.damage(relative, found, where))
+        message = (
+            f"{self.path}: {relative} is gone ({found}). The cache was opened in generation "
+            f"{self._generation} and has a newer one, {newer[0].generation}, that no longer has "
+            "this file: it was dropped. Open the cache again, or run the command again, to read "
+            "what it holds now."
+        )
+        return IncompleteCacheError(message)
+
+    def _is_replaced(self, relative: str, newer: FilesTable) -> bool:
+        """Whether a newer files table has nothing, or something else, at a path."""
+        row = newer.get(relative)
+        if row is None:
+            return not newer.of_part(relative)
+        return row != self._rows.get(relative, row)
+
+    def _newer(self) -> tuple[Manifest, FilesTable] | None:
+        """The cache as it is now, if that is a later generation and can be read."""
+        try:
+            manifest = loads(manifest_bytes(self.path), MANIFEST_NAME)
+            if manifest.generation <= self._generation or manifest.files is None:
+                return None
+            return manifest, read_files(inside(self.path.resolve(), manifest.files.path))
+        except CkdCacheError:
+            # What was to be said of the file stands; opening the cache again says this.
+            return None
+
     def _row(self, relative: str) -> FileRow:
         known = self._rows.get(relative)
         if known is not None:
@@ -121,7 +169,7 @@ class FileAccess:
         row = self.files.get(relative)
         if row is None:
             found = f"the files table names no such file among its {len(self.files)}"
-            raise DamagedCacheError(self.damage(relative, found))
+            raise self._problem(relative, found)
         inside(self.path.resolve(), relative)
         self._rows[relative] = row
         return row

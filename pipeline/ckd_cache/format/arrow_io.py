@@ -19,6 +19,7 @@ from ckd_cache.format.spec import ARROW_ZSTD_LEVEL, DOCUMENT_ROWS, Layout, id_dt
 from ckd_cache.types import Array, iter_ranges
 
 __all__ = [
+    "KEY_BYTES",
     "DocumentRow",
     "Ragged",
     "SegmentRows",
@@ -28,6 +29,7 @@ __all__ = [
     "encode_segments",
     "encode_slots",
     "file_of",
+    "read_document_keys",
     "read_documents",
     "read_ragged",
     "read_segments",
@@ -35,6 +37,8 @@ __all__ = [
     "read_splits",
 ]
 
+KEY_BYTES = 16
+"""Of a document's text, by which duplicates are known."""
 _SPAN_TYPE = pa.struct(
     [
         ("document", pa.uint64()),
@@ -52,6 +56,7 @@ _DOCUMENT_SCHEMA = pa.schema(
         ("genre", pa.string()),
         ("split", pa.uint8()),
         ("characters", pa.uint64()),
+        ("key", pa.binary(KEY_BYTES)),
     ]
 )
 
@@ -98,7 +103,12 @@ class SegmentRows:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document of the corpus; ``number`` counts from 0 over the increments of a set."""
+    """A document of the corpus.
+
+    Attributes:
+        number: from 0, over the increments of a set.
+        key: of its text: the first 16 bytes of the sha256 by which duplicates are known.
+    """
 
     number: int
     id: str
@@ -106,6 +116,7 @@ class DocumentRow:
     genre: str
     split: int
     characters: int
+    key: bytes = bytes(KEY_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +273,17 @@ def read_documents(path: Path) -> list[DocumentRow]:
         table = pa.ipc.open_file(source).read_all()
     columns = [table[field.name].to_pylist() for field in _DOCUMENT_SCHEMA]
     return [DocumentRow(*row) for row in zip(*columns, strict=True)]
+
+
+def read_document_keys(path: Path) -> list[bytes]:
+    """The keys of all documents of a file.
+
+    Raises:
+        pa.ArrowException, OSError: the file is not what was written.
+    """
+    with pa.OSFile(str(path)) as source:
+        keys: list[bytes] = pa.ipc.open_file(source).read_all()["key"].to_pylist()
+    return keys
 
 
 def _segment_schema(layout: Layout) -> pa.Schema:

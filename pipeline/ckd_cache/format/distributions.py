@@ -266,7 +266,7 @@ def _read(
             with stored.access.reading(stored.groups[part], piece.where):
                 decoded.append(decode(chunk, order=order))
     if not decoded:
-        nothing = np.zeros(stored.layout.support_size, np.uint32)
+        nothing = np.zeros(1, np.uint32)
         decoded.append(decode(stored.none(), order=nothing))
     if len(decoded) == 1:
         return {name: decoded[0][name] for name in names}

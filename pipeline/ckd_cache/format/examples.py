@@ -15,6 +15,7 @@ from ckd_cache.format.arrow_io import (
     DocumentRow,
     Ragged,
     SegmentRows,
+    read_document_keys,
     read_documents,
     read_ragged,
     read_segments,
@@ -111,6 +112,19 @@ class ExamplesReader:
         paths = self._document_paths()
         return {number: self._document(paths, number) for number in sorted(set(numbers))}
 
+    def document_keys(self, increments: Iterable[str] | None = None) -> Iterator[list[bytes]]:
+        """Keys of the texts of documents, a file at a time.
+
+        Args:
+            increments: names of those whose documents are meant; None for all.
+
+        Raises:
+            DamagedCacheError: a file is missing or damaged.
+        """
+        for path in self._document_paths(increments):
+            with self.access.reading(path):
+                yield read_document_keys(self.access.verified(path))
+
     def _pieces(self, start: int, stop: int) -> Iterator[Piece]:
         check_range(start, stop, len(self), f"{self.access.path}: set {self.set_name}")
         return pieces_of(self.record, self.layout, start, stop)
@@ -152,10 +166,11 @@ class ExamplesReader:
             gold_ids=golds,
         )
 
-    def _document_paths(self) -> list[str]:
+    def _document_paths(self, increments: Iterable[str] | None = None) -> list[str]:
+        names = [one.name for one in self.record.increments] if increments is None else increments
         paths: list[str] = []
-        for increment in self.record.increments:
-            rows = self.access.files.of_part(segments_part(self.set_name, increment.name))
+        for name in names:
+            rows = self.access.files.of_part(segments_part(self.set_name, name))
             rows = [row for row in rows if "/documents-" in row.path]
             paths.extend(row.path for row in sorted(rows, key=lambda row: row.shard))
         return paths

@@ -312,11 +312,21 @@ def _first_problem(error: ValidationError | RecursionError) -> str:
 
 def inconsistency(manifest: Manifest) -> str | None:
     """What contradicts itself in a manifest, or None."""
+    rows = None if manifest.files is None else manifest.files.rows
+    shards = sum(_shards(record) for record in manifest.sets.values())
+    # So that nothing is counted or allocated for files that cannot be there.
+    if rows is not None and shards > rows:
+        return f"it speaks of {shards} shards, but its files table has {rows} rows"
     for name, record in manifest.sets.items():
         problem = _set_inconsistency(record, manifest.supports)
         if problem is not None:
             return f"set {name}: {problem}"
     return None
+
+
+def _shards(record: SetRecord) -> int:
+    numbers = [one.segments for one in record.increments] + [one.examples for one in record.parts]
+    return sum(-(-number // record.shard_examples) for number in numbers)
 
 
 def _set_inconsistency(record: SetRecord, supports: dict[str, SupportRecord]) -> str | None:

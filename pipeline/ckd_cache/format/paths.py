@@ -16,13 +16,16 @@ __all__ = [
     "increment_name",
     "inside",
     "is_safe",
+    "order_path",
     "part_name",
     "segments_part",
     "segments_path",
     "slots_part",
     "slots_path",
     "support_part",
+    "target_folder",
     "target_part",
+    "teacher_folder",
     "teacher_part",
 ]
 
@@ -53,14 +56,24 @@ def slots_part(set_name: str, part: str) -> str:
     return f"{set_name}/slots/{part}"
 
 
+def teacher_folder(set_name: str, teacher: str) -> str:
+    """Folder of all that a set has of a teacher."""
+    return f"{set_name}/teachers/{teacher}"
+
+
 def teacher_part(set_name: str, teacher: str, part: str) -> str:
     """Folder of a teacher's group of a part; also its ``part`` in the files table."""
-    return f"{set_name}/teachers/{teacher}/{part}"
+    return f"{teacher_folder(set_name, teacher)}/{part}"
+
+
+def target_folder(set_name: str, target: str) -> str:
+    """Folder of all that a set has of a target."""
+    return f"{set_name}/targets/{target}"
 
 
 def target_part(set_name: str, target: str, part: str) -> str:
     """Folder of a target's group of a part; also its ``part`` in the files table."""
-    return f"{set_name}/targets/{target}/{part}"
+    return f"{target_folder(set_name, target)}/{part}"
 
 
 def support_part(fingerprint: str) -> str:
@@ -86,6 +99,11 @@ def slots_path(set_name: str, part: str, shard: int) -> str:
 def array_shard_path(group: str, array: str, dimensions: int, shard: int) -> str:
     """The file of one shard of an array: sharded along the first dimension only."""
     return f"{group}/{array}/c/{shard}" + "/0" * (dimensions - 1)
+
+
+def order_path(group: str) -> str:
+    """The file of the order of ids of a group."""
+    return f"{group}/order/c/0"
 
 
 def is_safe(relative: str) -> bool:

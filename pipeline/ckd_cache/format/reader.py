@@ -126,7 +126,7 @@ def open_cache(path: Path) -> CacheReader:
         StorageError: the manifest cannot be read.
     """
     manifest = loads(manifest_bytes(path), str(path / MANIFEST_NAME))
-    access = FileAccess(path, manifest.files)
+    access = FileAccess(path, manifest.files, manifest.generation)
     supports = {
         fingerprint: SupportReader(access, fingerprint, record)
         for fingerprint, record in manifest.supports.items()

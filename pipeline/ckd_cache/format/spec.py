@@ -22,6 +22,7 @@ __all__ = [
     "FORMAT_VERSION",
     "GRID_STEP",
     "MANIFEST_NAME",
+    "NUMERICS_VERSION",
     "ORDER_ARRAY",
     "SLOW",
     "SPLIT_NAMES",
@@ -41,6 +42,8 @@ __all__ = [
 
 FORMAT_NAME: Final = "ckd-cache"
 FORMAT_VERSION = 1
+NUMERICS_VERSION = 1
+"""Of the rules by which logits become distributions and these a mixture; part of fingerprints."""
 MANIFEST_NAME = "ckd.json"
 SUPPORT_NAME = "support.json"
 ORDER_ARRAY = "order"

@@ -8,7 +8,7 @@ removed. A crash between any two of these steps leaves a cache that the same bui
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,16 @@ from ckd_cache.format.lock import exclusive_lock
 from ckd_cache.format.manifest import FilesRecord, Manifest, dumps, inconsistency, loads
 from ckd_cache.format.opening import headless, headless_error, manifest_bytes
 from ckd_cache.format.paths import JOURNAL_FOLDER, STAGING_FOLDER, is_safe
+from ckd_cache.format.removal import (
+    REMOVAL_PATH,
+    Removal,
+    delete_folder,
+    encode_removal,
+    forget_removal,
+    read_removal,
+    real_folder,
+    without_folders,
+)
 from ckd_cache.format.spec import MANIFEST_NAME
 from ckd_cache.types import JsonObject
 
@@ -144,6 +154,24 @@ class CacheWriter:
         journal.append(ShardLine(files.shard, rows, files.stats))
         self._checkpoint(f"recorded {journal.key} {files.shard}")
 
+    def restore(self, part: str, files: ShardFiles) -> list[FileRow]:
+        """Put the files of a shard that is committed in their places again.
+
+        Args:
+            part: folder of the part; every path must lie in it.
+            files: the shard, computed again.
+
+        Returns:
+            Rows for the files table, which differ from those in it where the bytes do; then the
+            caller commits them.
+
+        Raises:
+            StorageError: the file system refused, or a path leaves the part's folder.
+        """
+        rows = [_row(path, part, files.shard, data) for path, data in files.files.items()]
+        self._place(files.files)
+        return rows
+
     def commit(
         self, manifest: Manifest, journals: Iterable[Journal] = (), extra: Iterable[FileRow] = ()
     ) -> Manifest:
@@ -163,14 +191,56 @@ class CacheWriter:
         self._refuse_unreadable(manifest)
         finished = list(journals)
         rows = [*extra, *(row for journal in finished for row in journal.rows)]
-        committed = self._next_generation(manifest, merge_files(self._files(), rows))
-        self._place({MANIFEST_NAME: dumps(committed)})
-        self.manifest = committed
-        self._prune_tables()
+        committed = self._replace(manifest, merge_files(self._files(), rows))
         for journal in finished:
             journal.remove()
             self._checkpoint(f"removed journal {journal.key}")
         return committed
+
+    def drop(self, manifest: Manifest, folders: Sequence[str]) -> Manifest:
+        """Make a new generation out of the last one without some folders, then delete them.
+
+        Args:
+            manifest: the description; ``generation`` and ``files`` are set here.
+            folders: with all parts in them, finished or not.
+
+        Returns:
+            The manifest as stored, which is ``self.manifest`` from now on.
+
+        Raises:
+            DamagedCacheError: a folder is a link; nothing was changed.
+            StorageError: the file system refused, or the manifest contradicts itself.
+        """
+        self._refuse_unreadable(manifest)
+        for folder in folders:
+            real_folder(self.path, folder)
+        generation = 1 if self.manifest is None else self.manifest.generation + 1
+        self._place({REMOVAL_PATH: encode_removal(Removal(generation, tuple(folders)))})
+        kept = without_folders(self._files(), folders)
+        committed = self._replace(manifest, merge_files(kept, ()))
+        self._finish_removal()
+        return committed
+
+    def _replace(self, manifest: Manifest, table: bytes) -> Manifest:
+        committed = self._next_generation(manifest, table)
+        self._place({MANIFEST_NAME: dumps(committed)})
+        self.manifest = committed
+        self._prune_tables()
+        return committed
+
+    def _finish_removal(self) -> None:
+        """Delete what a drop gave up; forget one that was not committed."""
+        removal = read_removal(self.path)
+        if removal is None:
+            return
+        if self.manifest is not None and self.manifest.generation >= removal.generation:
+            files = self._files()
+            for folder in removal.folders:
+                if files is None or not files.of_part(folder):
+                    delete_folder(self.path, folder)
+                    self._checkpoint(f"deleted {folder}")
+        forget_removal(self.path)
+        self._checkpoint("forgot the removal")
 
     def _refuse_unreadable(self, manifest: Manifest) -> None:
         """Check that the manifest can be read again, before anything is replaced by it."""
@@ -220,6 +290,7 @@ class CacheWriter:
 
     def _tidy(self) -> None:
         self._clear_staging()
+        self._finish_removal()
         self._prune_tables()
         files = self._files()
         for key in journal_keys(self.path):

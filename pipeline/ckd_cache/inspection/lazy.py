@@ -205,9 +205,14 @@ def _load(
     reader = _opened(path, stamp).set(part)
     if kind == "examples":
         return reader.examples.read(start, stop)
-    if kind == "teachers":
-        return reader.teachers[name].read(start, stop)
-    return reader.targets[name].read(start, stop)
+    named = reader.teachers if kind == "teachers" else reader.targets
+    if name not in named:
+        message = (
+            f"{path}: {kind.removesuffix('s')} {name!r} of set {part!r} was dropped since the"
+            " cache was opened. Open it again to see what it holds now."
+        )
+        raise IncompleteCacheError(message)
+    return named[name].read(start, stop)
 
 
 @lru_cache(maxsize=8)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ckd_cache.format.manifest import (
     FilledPart,
+    IncrementRecord,
     PartRecord,
     SetRecord,
     TargetRecord,
@@ -89,6 +90,7 @@ def _set(reader: CacheReader, name: str, record: SetRecord) -> JsonObject:
         "skipped": sum(one.skipped for one in record.increments),
         "splits": dict(splits),
         "genres": dict(genres),
+        "increments": [_increment(one) for one in record.increments],
         "parts": [_part(part) for part in record.parts],
         "teachers": {
             teacher: _teacher(reader, name, teacher, one, support)
@@ -97,6 +99,18 @@ def _set(reader: CacheReader, name: str, record: SetRecord) -> JsonObject:
         "targets": {
             target: _target(reader, name, target, one) for target, one in record.targets.items()
         },
+    }
+
+
+def _increment(increment: IncrementRecord) -> JsonObject:
+    return {
+        "name": increment.name,
+        "sources": increment.identity.get("source_order"),
+        "segments": increment.segments,
+        "tokens": increment.tokens,
+        "documents": increment.documents,
+        "duplicates": increment.duplicates,
+        "skipped": increment.skipped,
     }
 
 

@@ -6,6 +6,7 @@ The small cache is made up: its documents do not fit its segments, and its stats
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from ckd_cache.format.files import FileRow, encode_files, files_name
 from ckd_cache.format.findings import Finding, Verification
 from ckd_cache.format.manifest import FilesRecord, Manifest, SetRecord, dumps
 from ckd_cache.format.reader import SetReader, TargetReader, TeacherReader, open_cache
-from ckd_cache.format.spec import MANIFEST_NAME, Layout, shard_count, shard_range
+from ckd_cache.format.spec import MANIFEST_NAME, shard_count, shard_range
 from ckd_cache.format.stats import teacher_stats
 from ckd_cache.format.verify import verify_cache
 from ckd_cache.merge.stats import target_stats
@@ -50,7 +51,7 @@ def segments_file(shard: int, rows: arrow_io.SegmentRows, size: int = 50) -> dic
         rows.spans[start:stop],
         splits[start:stop],
     )
-    layout = Layout(small.LAYOUT.slots, small.LAYOUT.chunk_examples, 4, size)
+    layout = replace(small.LAYOUT, support_size=size)
     return {paths.segments_path("text", "0000", shard): arrow_io.encode_segments(cut, layout)}
 
 
@@ -68,14 +69,15 @@ def documents_file(shard: int, rows: list[arrow_io.DocumentRow]) -> dict[str, by
     return {paths.documents_path("text", "0000", shard): arrow_io.encode_documents(rows)}
 
 
-def slots_file(view: int, shard: int, rows: arrow_io.SlotRows) -> dict[str, bytes]:
-    """A file of slots."""
+def slots_file(view: int, shard: int, rows: arrow_io.SlotRows, size: int = 50) -> dict[str, bytes]:
+    """A file of slots; ``size`` is the support that its ids are held against."""
     start, stop = shard_range(shard, small.SEGMENTS, small.LAYOUT)
     cut = arrow_io.SlotRows(
         rows.positions[start:stop], rows.inputs[start:stop], rows.gold[start:stop]
     )
     name = paths.part_name(view, "0000")
-    return {paths.slots_path("text", name, shard): arrow_io.encode_slots(cut, small.LAYOUT)}
+    layout = replace(small.LAYOUT, support_size=size)
+    return {paths.slots_path("text", name, shard): arrow_io.encode_slots(cut, layout)}
 
 
 def stored_of(cache: Path, owner: Owner, view: int, shard: int) -> dict[str, Array]:

@@ -193,7 +193,17 @@ def test_positions_inputs_and_gold_are_as_many(cache):
     assert "expected as many of each" in finding.detail
 
 
-def test_special_tokens_are_no_slots_and_ids_are_of_the_support(cache):
+@pytest.mark.parametrize("column", ["inputs", "gold"])
+def test_ids_at_slots_are_of_the_support(cache, column):
+    rows = small.slot_rows(0)
+    getattr(rows, column)[5][0] = 53
+    rewrite(cache, sound_cache.slots_file(0, 1, rows, size=60))
+    finding = only_finding(cache)
+    assert (finding.problem, examples_of(finding)) == ("token ids", [5])
+    assert finding.detail == "token id 53, the support has 50 entries"
+
+
+def test_special_tokens_are_no_slots(cache):
     segments = small.segment_rows()
     at = small.slot_rows(0).positions[5][0]
     segments.input_ids[5][at] = 4
@@ -215,7 +225,7 @@ def test_special_tokens_are_no_slots_and_ids_are_of_the_support(cache):
     ("change", "problem", "detail"),
     [
         (lambda s: s.input_ids[5].__setitem__(0, 51), "token ids", "token id 51"),
-        (lambda s: s.splits.__setitem__(5, 3), "segments", "split 3"),
+        (lambda s: s.splits.__setitem__(5, 3), "segments", "split 3, there are 3"),
         (lambda s: s.splits.__setitem__(5, 1), "segments", "split 1 with a document of split 2"),
         (lambda s: s.input_ids.__setitem__(5, np.full(13, 6)), "segments", "13 tokens with"),
         (lambda s: s.spans.__setitem__(5, [Span(5, 3, 3, 0, 9)]), "spans", "tokens 3 to 3"),

@@ -1,0 +1,131 @@
+"""Everything a recipe asks for, found and checked, and held against what a cache has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckd_cache.build.increments import check_increments
+from ckd_cache.build.planning import find_teacher, plan_teacher
+from ckd_cache.build.recipe import MaskedLm, Recipe, Target
+from ckd_cache.build.segments_stage import Cut, plan_segments
+from ckd_cache.build.slots_stage import check_slots
+from ckd_cache.build.support_stage import support_identity
+from ckd_cache.build.target_growth import check_target_teachers
+from ckd_cache.build.target_stage import TargetRequest, check_target
+from ckd_cache.build.teacher_stage import PlannedTeacher, check_teacher_record
+from ckd_cache.corpus.tokenizer import CorpusTokenizer, load_tokenizer
+from ckd_cache.errors import IncompleteCacheError
+from ckd_cache.fingerprint import fingerprint
+from ckd_cache.format.manifest import Manifest
+from ckd_cache.progress import Progress
+
+__all__ = ["BuildPlan", "plan_build", "refuse_changes"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """Everything a recipe asks for, found, hashed and checked, with no model loaded.
+
+    Attributes:
+        cuts: by set.
+        objectives: by set.
+        teachers: for each teacher of the recipe, how it runs on each set.
+        targets: of every set.
+    """
+
+    cuts: dict[str, Cut]
+    objectives: dict[str, MaskedLm]
+    teachers: list[dict[str, PlannedTeacher]]
+    targets: list[TargetRequest]
+
+    def teacher(self, name: str, set_name: str) -> PlannedTeacher:
+        """A teacher as it runs on a set.
+
+        Raises:
+            IncompleteCacheError: the recipe does not name it.
+        """
+        for by_set in self.teachers:
+            if set_name in by_set and by_set[set_name].name == name:
+                return by_set[set_name]
+        message = f"the recipe names no teacher {name} for set {set_name}; add it to the recipe."
+        raise IncompleteCacheError(message)
+
+    def tokenizer(self, support: str) -> CorpusTokenizer:
+        """The tokenizer whose ids are the support with a fingerprint.
+
+        Raises:
+            IncompleteCacheError: no set of the recipe has it.
+        """
+        for cut in self.cuts.values():
+            if fingerprint(support_identity(cut.tokenizer)) == support:
+                return cut.tokenizer
+        message = f"no tokenizer of the recipe is that of support {support}."
+        raise IncompleteCacheError(message)
+
+
+def plan_build(recipe: Recipe, root: Path, progress: Progress) -> BuildPlan:
+    """Find, hash and check everything that a recipe names; no model is loaded.
+
+    Args:
+        recipe: what to build.
+        root: folder that the recipe's relative paths are relative to.
+        progress: who listens.
+
+    Raises:
+        CkdCacheError: something is not there, or cannot do what the recipe wants of it.
+    """
+    sets = recipe.each_set()
+    tokenizers = {}
+    for name, set_recipe in sets.items():
+        tokenizer, revision = recipe.tokenizer_of(set_recipe)
+        tokenizers[name] = load_tokenizer(tokenizer, root, revision=revision)
+    teachers = []
+    for teacher in recipe.teachers:
+        files = find_teacher(root, teacher, progress)
+        teachers.append(
+            {
+                name: plan_teacher(
+                    recipe, teacher, files, tokenizers[name], set_recipe.corpus.segment_tokens
+                )
+                for name, set_recipe in sets.items()
+            }
+        )
+    return BuildPlan(
+        cuts={name: plan_segments(recipe, root, name, tokenizers[name], progress) for name in sets},
+        objectives={name: set_recipe.objective for name, set_recipe in sets.items()},
+        teachers=teachers,
+        targets=[_request(target, recipe) for target in recipe.targets],
+    )
+
+
+def _request(target: Target, recipe: Recipe) -> TargetRequest:
+    return TargetRequest(
+        name=target.name,
+        weighting=target.weighting,
+        tau=target.tau,
+        temperature=target.temperature,
+        top_k=target.top_k or recipe.capture.top_k,
+        teachers=tuple(target.teachers) if target.teachers else None,
+    )
+
+
+def refuse_changes(manifest: Manifest, plan: BuildPlan) -> None:
+    """Compare all that a cache has with a plan, before anything is computed or written.
+
+    Raises:
+        MismatchError: something is not what the cache was built from; names it.
+    """
+    for name, cut in plan.cuts.items():
+        record = manifest.sets.get(name)
+        if record is None:
+            continue
+        support = support_identity(cut.tokenizer)
+        check_increments(name, record, cut.identity, cut.layout, support)
+        check_slots(name, record, plan.objectives[name])
+        for by_set in plan.teachers:
+            check_teacher_record(name, record, by_set[name])
+        for request in plan.targets:
+            check_target(name, record, cut.layout.support_size, request)
+        identities = {by_set[name].name: by_set[name].identity for by_set in plan.teachers}
+        check_target_teachers(name, record, identities)

@@ -1,0 +1,178 @@
+"""Computing damaged shards again, and nothing else.
+
+A part is repaired by the stage that made it: its journal is drawn up from the files table without
+the damaged shards, which are therefore due. Where the same machine computes the same bytes nothing
+else changes; where it does not, the files table and the part's figures follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from ckd_cache.build.part_figures import with_figures_of
+from ckd_cache.build.plan import BuildPlan, refuse_changes
+from ckd_cache.build.repair_stages import repairing_stage
+from ckd_cache.build.session import Session
+from ckd_cache.errors import CkdCacheError, MismatchError, StorageError
+from ckd_cache.fingerprint import hash_bytes
+from ckd_cache.format.files import FileRow
+from ckd_cache.format.findings import Finding
+from ckd_cache.format.inventory import PartFiles, inventory_of
+from ckd_cache.format.journal import Journal, ShardLine, journal_path
+from ckd_cache.format.manifest import Manifest
+from ckd_cache.format.paths import order_path
+from ckd_cache.format.reader import open_cache
+from ckd_cache.format.workspace import CacheWriter, ShardFiles
+from ckd_cache.progress import SILENT, Progress
+from ckd_cache.types import JsonObject
+
+__all__ = ["Repair", "repair_cache"]
+
+_FILES_ALONE = {"missing", "kind", "size", "unreadable", "sha256"}
+_CONTENTS = {
+    "undecodable", "token ids", "segments", "spans", "documents", "slots", "gold", "used slots",
+    "logprobs", "mass", "tail", "logsumexp", "entropy", "weights", "uncertain",
+}  # fmt: skip
+_ORDER = ("support", "segments", "slots", "teacher", "target")
+"""Each is made of those before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What repairing a cache did.
+
+    Attributes:
+        restored: files that have their old bytes again.
+        replaced: files whose shard was computed anew with other bytes.
+        left: what could not be repaired, a line each.
+    """
+
+    restored: int
+    replaced: int
+    left: tuple[str, ...]
+
+
+def repair_cache(
+    cache: Path,
+    findings: Sequence[Finding],
+    plan: BuildPlan | None,
+    progress: Progress = SILENT,
+) -> Repair:
+    """Compute the shards again that findings name.
+
+    Args:
+        cache: folder of the cache.
+        findings: what verifying it found.
+        plan: the recipe's, where sources and teachers are; without it segments, documents,
+            tokenizer files and teachers are left as they are.
+        progress: who listens.
+
+    Raises:
+        CacheLockedError: another process is writing to the cache.
+        MismatchError: the recipe is not that of the cache.
+        CkdCacheError: anything else that stands in the way of all repairs.
+    """
+    with CacheWriter.begin(cache) as writer:
+        manifest = open_cache(cache).manifest
+        session = Session(writer, manifest.recipe, manifest.provenance, progress, manifest.complete)
+        if plan is not None:
+            refuse_changes(manifest, plan)
+        restored = replaced = 0
+        left = [_left(one, "it cannot be computed again") for one in findings if not _due(one)]
+        for part, damaged in _by_part(manifest, findings):
+            try:
+                same, other = _repair_part(session, plan, part, damaged)
+            except StorageError:
+                raise
+            except CkdCacheError as error:
+                left.extend(_left(one, str(error)) for one in damaged)
+            else:
+                restored, replaced = restored + same, replaced + other
+        return Repair(restored, replaced, tuple(left))
+
+
+def _due(finding: Finding) -> bool:
+    return bool(finding.part) and finding.problem in _FILES_ALONE | _CONTENTS
+
+
+def _left(finding: Finding, why: str) -> str:
+    return f"{finding.path}: {why}"
+
+
+def _by_part(
+    manifest: Manifest, findings: Iterable[Finding]
+) -> Iterator[tuple[PartFiles, list[Finding]]]:
+    parts = {part.folder: part for part in inventory_of(manifest)}
+    due = [one for one in findings if _due(one) and one.part in parts]
+    due.sort(key=lambda one: (_ORDER.index(parts[one.part].artefact), one.part))
+    for folder, group in groupby(due, key=lambda one: one.part):
+        yield parts[folder], list(group)
+
+
+def _repair_part(
+    session: Session, plan: BuildPlan | None, part: PartFiles, damaged: Sequence[Finding]
+) -> tuple[int, int]:
+    """Repair one part; how many files have their old bytes again, and how many have others."""
+    rows = {row.path: row for row in open_cache(session.writer.path).files.of_part(part.folder)}
+    due = _due_shards(part, damaged)
+    made: list[FileRow] = []
+    paths = {one.path for one in damaged}
+    with repairing_stage(session, plan, part, paths) as stage:
+        journal = _journal(session.writer.path, part.folder, stage.profile, rows, due)
+        for files in stage.shards(journal):
+            _refuse_other_bytes(part, files, rows)
+            made += session.writer.restore(part.folder, files)
+    changed = [row for row in made if row != rows.get(row.path)]
+    if changed:
+        session.writer.commit(session.manifest, extra=changed)
+        session.writer.commit(with_figures_of(open_cache(session.writer.path), part))
+    return sum(row.path in paths for row in made if row not in changed), len(changed)
+
+
+def _due_shards(part: PartFiles, damaged: Sequence[Finding]) -> set[int]:
+    due = {one.shard for one in damaged}
+    if any(one.path == order_path(part.folder) for one in damaged):
+        # The order of ids is made of the first shard's.
+        due |= {0} & set(part.shards)
+    return due
+
+
+def _journal(
+    cache: Path,
+    folder: str,
+    profile: JsonObject,
+    rows: Mapping[str, FileRow],
+    due: set[int],
+) -> Journal:
+    """A journal, only in memory, that lists the shards which are not due."""
+    by_shard: dict[int, list[FileRow]] = {}
+    for row in rows.values():
+        by_shard.setdefault(row.shard, []).append(row)
+    lines = [
+        ShardLine(shard, by_shard[shard], {}) for shard in sorted(by_shard) if shard not in due
+    ]
+    return Journal(journal_path(cache, folder), folder, profile, lines)
+
+
+def _refuse_other_bytes(part: PartFiles, files: ShardFiles, rows: Mapping[str, FileRow]) -> None:
+    """Check that what others were made of, or are written in, comes out as it was.
+
+    Distributions may differ in their last digits from one machine to another. Segments, slots and
+    supports may not, nor an order of ids in which other shards are written.
+
+    Raises:
+        MismatchError: it does not.
+    """
+    exact = part.artefact not in {"teacher", "target"}
+    for path, data in files.files.items():
+        is_order = path == order_path(part.folder) and len(part.shards) > 1
+        if (exact or is_order) and path in rows and hash_bytes(data) != rows[path].sha256:
+            message = (
+                f"computed again, {path} has other bytes than those that were written, and what"
+                " else is in the cache depends on them. Restore the file from a copy, or build"
+                " into another folder with --cache."
+            )
+            raise MismatchError(message)

@@ -1,0 +1,137 @@
+"""The stages by which damaged shards are computed again, from a recipe or from the cache alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from ckd_cache.build.groups import stored_order
+from ckd_cache.build.increments import held_increment
+from ckd_cache.build.plan import BuildPlan
+from ckd_cache.build.segments_stage import increment_stage
+from ckd_cache.build.session import Session
+from ckd_cache.build.slots_stage import objective_of, slots_part_stage
+from ckd_cache.build.stage import Stage
+from ckd_cache.build.support_stage import support_stage
+from ckd_cache.build.target_stage import target_part_stage
+from ckd_cache.build.teacher_stage import resident, teacher_part_stage
+from ckd_cache.errors import IncompleteCacheError
+from ckd_cache.format.inventory import PartFiles
+from ckd_cache.format.journal import Journal, ShardLine
+from ckd_cache.format.manifest import PartRecord, SetRecord
+from ckd_cache.format.paths import order_path
+from ckd_cache.format.reader import open_cache
+from ckd_cache.format.spec import WHOLE_PART
+from ckd_cache.format.workspace import ShardFiles
+from ckd_cache.format.zarr_io import ZARR_JSON, describe
+
+__all__ = ["repairing_stage"]
+
+
+@contextmanager
+def repairing_stage(
+    session: Session, plan: BuildPlan | None, part: PartFiles, damaged: AbstractSet[str]
+) -> Iterator[Stage]:
+    """The stage that made a part; a teacher that it needs is loaded when first asked for.
+
+    Args:
+        session: on the cache.
+        plan: of the recipe; None where there is none.
+        part: what is damaged.
+        damaged: its damaged files.
+
+    Raises:
+        IncompleteCacheError: something that it needs is not there.
+    """
+    if part.artefact == "support":
+        yield support_stage(_needed(plan).tokenizer(part.folder.rpartition("/")[2]))
+    elif part.artefact == "segments":
+        increment = held_increment(_set(session, part), part.name)
+        yield increment_stage(session, _needed(plan).cuts[part.set_name], increment)
+    elif part.artefact == "slots":
+        yield _slots_stage(session, part)
+    elif all(path.endswith(f"/{ZARR_JSON}") for path in damaged):
+        yield Stage(part.folder, {}, {}, partial(_documents, session, part))
+    elif part.artefact == "teacher":
+        teacher = _needed(plan).teacher(part.owner, part.set_name)
+        with resident(teacher) as get:
+            made = teacher_part_stage(session, part.set_name, teacher, get, _record(session, part))
+            yield _keeping_order(session, part, _with_profile(session, part, made), damaged)
+    else:
+        made = target_part_stage(session, part.set_name, part.owner, _record(session, part))
+        yield _keeping_order(session, part, _with_profile(session, part, made), damaged)
+
+
+def _needed(plan: BuildPlan | None) -> BuildPlan:
+    if plan is None:
+        message = (
+            "it is made of a source, a tokenizer or a teacher; name the recipe that says where"
+            " they are: `ckd-cache verify CACHE --repair --recipe RECIPE`."
+        )
+        raise IncompleteCacheError(message)
+    return plan
+
+
+def _set(session: Session, part: PartFiles) -> SetRecord:
+    return session.record(part.set_name)
+
+
+def _record(session: Session, part: PartFiles) -> PartRecord:
+    return next(one for one in _set(session, part).parts if one.name == part.name)
+
+
+def _slots_stage(session: Session, part: PartFiles) -> Stage:
+    record = _record(session, part)
+    increment = next(one for one in _set(session, part).increments if one.name == record.increment)
+    objective = objective_of(record.identity)
+    return slots_part_stage(session, part.set_name, objective, increment, record.view)
+
+
+def _with_profile(session: Session, part: PartFiles, stage: Stage) -> Stage:
+    """The stage under the profile of the part, by which the same bytes come out."""
+    record = _set(session, part)
+    owners = record.teachers if part.artefact == "teacher" else record.targets
+    profile = owners[part.owner].parts[part.name].profile
+    return replace(stage, profile={**stage.profile, **profile})
+
+
+def _keeping_order(
+    session: Session, part: PartFiles, stage: Stage, damaged: AbstractSet[str]
+) -> Stage:
+    """The stage, writing metadata documents anew for an order of ids that is not damaged."""
+    if order_path(part.folder) in damaged:
+        return stage
+    return replace(stage, shards=partial(_shards_keeping_order, session, part, stage))
+
+
+def _shards_keeping_order(
+    session: Session, part: PartFiles, stage: Stage, journal: Journal
+) -> Iterator[ShardFiles]:
+    if any(line.shard == WHOLE_PART for line in journal.lines):
+        yield from stage.shards(journal)
+        return
+    yield from _documents(session, part, journal)
+    whole = _with_whole_part(session, part, journal)
+    yield from stage.shards(whole)
+
+
+def _documents(session: Session, part: PartFiles, journal: Journal) -> Iterator[ShardFiles]:
+    """The metadata documents of a group whose order of ids is there."""
+    one_set = session.reader(part.set_name)
+    owners = one_set.teachers if part.artefact == "teacher" else one_set.targets
+    whole = _with_whole_part(session, part, journal)
+    order = stored_order(session.writer.path, whole, one_set.layout.support_size)
+    specs = owners[part.owner].stored.specs
+    documents = describe(part.folder, specs, one_set.layout, part.rows, order)
+    yield ShardFiles(WHOLE_PART, documents, {})
+
+
+def _with_whole_part(session: Session, part: PartFiles, journal: Journal) -> Journal:
+    """The journal, listing what belongs to the whole part too."""
+    rows = open_cache(session.writer.path).files.of_part(part.folder)
+    whole = ShardLine(WHOLE_PART, [row for row in rows if row.shard == WHOLE_PART], {})
+    others = [line for line in journal.lines if line.shard != WHOLE_PART]
+    return Journal(journal.path, journal.key, journal.profile, [whole, *others])
