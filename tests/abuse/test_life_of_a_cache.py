@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ from ckd_cache.build.recipe import read_recipe
 from ckd_cache.build.repair import repair_cache
 from ckd_cache.build.run import build_cache
 from ckd_cache.build.target_stage import TargetRequest
-from ckd_cache.errors import CkdCacheError, DamagedCacheError
+from ckd_cache.errors import DamagedCacheError
 from ckd_cache.format.reader import open_cache
 from ckd_cache.format.verify import verify_cache
 from ckd_cache.format.workspace import CacheWriter
@@ -54,7 +54,7 @@ class Kill:
         self.left = step
         self.dead = False
 
-    def __enter__(self) -> Kill:
+    def __enter__(self) -> Self:
         self.begin, self.clear = CacheWriter.__init__, CacheWriter._clear_staging
         kill = self
 
@@ -65,11 +65,13 @@ class Kill:
             if not kill.dead:
                 kill.clear(writer)
 
-        CacheWriter.__init__, CacheWriter._clear_staging = begin, clear  # type: ignore[method-assign]
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(CacheWriter, "__init__", begin)
+        self.patch.setattr(CacheWriter, "_clear_staging", clear)
         return self
 
     def __exit__(self, *_: object) -> None:
-        CacheWriter.__init__, CacheWriter._clear_staging = self.begin, self.clear  # type: ignore[method-assign]
+        self.patch.undo()
 
     def checkpoint(self, _: str) -> None:
         if self.left is None:
@@ -92,8 +94,8 @@ class Life(RuleBasedStateMachine):
         Life.number += 1
         self.cache = self.folder / f"life-{Life.number}.ckd"
         self.views, self.sources = 1, 1
-        self.teachers, self.targets = {"a"}, set()
-        self.dropped_for_good: set[str] = set()
+        self.teachers = {"a"}
+        self.targets: set[str] = set()
         self.due = True
         self.damaged: dict[str, bytes] = {}
         self.committed: dict[str, str] = {}
@@ -152,7 +154,9 @@ class Life(RuleBasedStateMachine):
         self.views += 1
         self.build(killed_at)
 
+    # An increment that is under way is finished with the sources that it was begun with.
     @whole
+    @finished
     @precondition(lambda self: self.sources < MOST_SOURCES)
     @rule(killed_at=kills)
     def add_documents(self, killed_at: int | None) -> None:
@@ -269,19 +273,20 @@ class Life(RuleBasedStateMachine):
         reader = open_cache(self.cache)
         assert reader.manifest.complete
         text = reader.set("text")
-        parts = [f"v{view}-{n:04d}" for n in range(len(text.record.increments)) for view in range(9)]
+        parts = [
+            f"v{view}-{n:04d}" for n in range(len(text.record.increments)) for view in range(9)
+        ]
         expected = {name for name in parts if int(name[1]) < self.views}
         assert {part.name for part in text.record.parts} == expected
-        held = [
-            name for one in text.record.increments for name in one.identity["source_order"]
-        ]
+        held = [name for one in text.record.increments for name in one.identity["source_order"]]
         assert held == [f"s{n}" for n in range(self.sources)]
         assert set(text.teachers) == self.teachers
         assert {f"of-{name}" for name in self.targets} <= set(text.targets)
         examples = text.examples.read(0, text.n_examples)
-        for one in [*text.teachers.values(), *text.targets.values()]:
-            arrays = one.read(0, text.n_examples)
-            np.testing.assert_array_equal(arrays.n_valid > 0, examples.slot_mask)
+        found = [one.read(0, text.n_examples).n_valid for one in text.teachers.values()]
+        found += [one.read(0, text.n_examples).n_valid for one in text.targets.values()]
+        for n_valid in found:
+            np.testing.assert_array_equal(n_valid > 0, examples.slot_mask)
 
     def teardown(self) -> None:
         if not getattr(self, "cache", None):
@@ -327,5 +332,3 @@ def test_a_few_lives(world):
 @pytest.mark.timeout(900)
 def test_many_lives(world):
     run(world, examples=40, steps=12)
-
-

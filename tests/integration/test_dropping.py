@@ -1,4 +1,4 @@
-"""Dropping teachers and targets: what is given back, and what builds, merges and readers then do."""
+"""Dropping teachers and targets: what is given back; what builds, merges and readers do then."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,11 +58,11 @@ def change(folder: Path, **sections) -> Path:
     return path
 
 
-def recipe_of(folder: Path) -> dict:
+def recipe_of(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / "recipe.yaml").read_text())
 
 
-def only_a(folder: Path) -> list[dict]:
+def only_a(folder: Path) -> list[dict[str, Any]]:
     return [one for one in recipe_of(folder)["teachers"] if one["name"] == "a"]
 
 

@@ -18,6 +18,7 @@ from ckd_cache.format.reader import open_cache
 from ckd_cache.format.verify import verify_cache
 from ckd_cache.format.workspace import CacheWriter
 from ckd_cache.progress import SILENT
+from ckd_cache.teachers.capture import capture
 
 RECOMPUTED = {
     "segments": "text/segments/0000/00001.arrow",
@@ -87,7 +88,7 @@ def test_only_the_damaged_shard_is_computed(workshop, damaged, monkeypatch):
     from ckd_cache.build import teacher_stage
 
     seen = []
-    original = teacher_stage.capture
+    original = capture
 
     def watching(teacher, examples, *rest):
         seen.append((teacher.name, len(examples)))
@@ -118,11 +119,11 @@ def test_numbers_that_come_out_differently_take_the_figures_along(workshop, buil
 def record(cache: Path, relative: str) -> None:
     """Make the files table say that a file is as it should be."""
     with CacheWriter.begin(cache) as writer:
+        assert writer.manifest is not None
         row = open_cache(cache).files.get(relative)
+        assert row is not None
         size, sha256 = (cache / relative).stat().st_size, hash_file(cache / relative)
-        writer.commit(
-            writer.manifest, extra=[FileRow(relative, row.part, row.shard, size, sha256)]
-        )
+        writer.commit(writer.manifest, extra=[FileRow(relative, row.part, row.shard, size, sha256)])
 
 
 def test_another_recipe_is_refused(workshop, damaged):

@@ -16,13 +16,19 @@ from ckd_cache.format.journal import journal_keys
 
 MESSAGE = "What is committed is kept; run the same command again to go on."
 
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory, tiny_texts, tiny_teacher_folder):
     """A folder with a recipe of many shards, so that a signal finds the build at work."""
     folder = tmp_path_factory.mktemp("shop")
-    builds.write_corpus(folder / "corpus.txt", tiny_texts[:60])
-    shards = {"slots": 60, "chunk_slots": 60}
+    builds.write_corpus(folder / "corpus.txt", tiny_texts[:50])
+    shards = {"slots": 120, "chunk_slots": 120}
     builds.recipe(folder, {"a": tiny_teacher_folder(1)}, shards=shards)
     builds.rebuild(folder, folder / "whole.ckd")
     return folder
@@ -42,7 +48,10 @@ def started(recipe: Path, cache: Path, *before: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.full)],
+)
 def test_a_build_that_is_asked_to_end_leaves_its_work_in_order(shop, tmp_path, number, code):
     cache = tmp_path / "stopped.ckd"
     process = started(shop / "recipe.yaml", cache)
@@ -58,21 +67,17 @@ def test_a_build_that_is_asked_to_end_leaves_its_work_in_order(shop, tmp_path, n
     assert builds.stored_bytes(cache) == builds.stored_bytes(shop / "whole.ckd")
 
 
+@pytest.mark.full
 def test_a_build_that_shall_outlive_its_terminal_does(shop, tmp_path):
     cache = tmp_path / "nohup.ckd"
-    ignoring = [
-        sys.executable,
-        "-c",
-        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
-        "os.execv(sys.argv[1], sys.argv[1:])",
-    ]
-    process = started(shop / "recipe.yaml", cache, *ignoring)
+    process = started(shop / "recipe.yaml", cache, sys.executable, "-c", IGNORING)
     process.send_signal(signal.SIGHUP)
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "is complete" in said
 
 
+@pytest.mark.full
 def test_two_signals_at_once_end_it_as_one_does(shop, tmp_path):
     """As ``timeout`` and service managers send them: to the process and to its group."""
     process = started(shop / "recipe.yaml", tmp_path / "twice.ckd")

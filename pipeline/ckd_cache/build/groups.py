@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,11 +25,11 @@ from ckd_cache.format.spec import (
 )
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.format.zarr_io import describe, encode_shard
-from ckd_cache.types import Array, JsonObject, JsonValue, TargetArrays, TeacherArrays
+from ckd_cache.types import Array, JsonObject, TargetArrays, TeacherArrays
 
 Arrays = TypeVar("Arrays", TeacherArrays, TargetArrays)
 
-__all__ = ["Group", "ShardResult", "add_stats", "group_shards", "stored_order"]
+__all__ = ["Group", "ShardResult", "group_shards", "stored_order"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +126,3 @@ def stored_order(cache: Path, journal: Journal, size: int) -> Array:
 def _whole_part(group: Group, order: Array) -> ShardFiles:
     files = describe(group.key, group.specs, group.layout, group.part.examples, order)
     return ShardFiles(shard=WHOLE_PART, files=files, stats={})
-
-
-def add_stats(stats: Sequence[JsonObject]) -> JsonObject:
-    """Figures of a part from those of its shards: sums, but the largest of each ``…_max``."""
-    total: JsonObject = {}
-    for one in stats:
-        for name, value in one.items():
-            total[name] = _combined(name, total.get(name), value)
-    return total
-
-
-def _combined(name: str, so_far: JsonValue, value: JsonValue) -> JsonValue:
-    if so_far is None:
-        return value
-    if isinstance(value, dict):
-        return add_stats([so_far, value])
-    return max(so_far, value) if name.endswith("_max") else so_far + value

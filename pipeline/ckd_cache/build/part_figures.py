@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ckd_cache.build.groups import add_stats
 from ckd_cache.format.inventory import PartFiles
 from ckd_cache.format.manifest import FilledPart, Manifest
 from ckd_cache.format.reader import CacheReader
-from ckd_cache.format.stats import teacher_stats
-from ckd_cache.merge.stats import target_stats
+from ckd_cache.format.stats import add_stats, target_stats, teacher_stats
 from ckd_cache.types import JsonObject
 
 __all__ = ["with_figures_of"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ckd_cache.build.groups import add_stats
 from ckd_cache.build.identity import segments_identity
 from ckd_cache.build.increments import Increment, due_increment, layout_identity
 from ckd_cache.build.profile import CORPUS_LIBRARIES, library_versions
@@ -37,6 +36,7 @@ from ckd_cache.format.paths import (
     segments_path,
 )
 from ckd_cache.format.spec import Layout, layout_of
+from ckd_cache.format.stats import add_stats
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.progress import Progress
 from ckd_cache.types import JsonObject

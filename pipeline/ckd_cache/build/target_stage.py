@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards, stored_order
+from ckd_cache.build.groups import Group, ShardResult, group_shards, stored_order
 from ckd_cache.build.identity import refuse_change, target_part_identity
 from ckd_cache.build.profile import library_versions
 from ckd_cache.build.recipe import NAME_PATTERN
@@ -21,11 +21,10 @@ from ckd_cache.format.manifest import FilledPart, PartRecord, SetRecord, TargetR
 from ckd_cache.format.paths import target_part
 from ckd_cache.format.reader import SetReader
 from ckd_cache.format.spec import Capture, capture_of, target_specs
-from ckd_cache.format.stats import quantising_nats
+from ckd_cache.format.stats import add_stats, quantising_nats, target_stats
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.merge.merge import merge_arrays
 from ckd_cache.merge.rule import TargetRule, check_captures
-from ckd_cache.merge.stats import target_stats
 from ckd_cache.types import Array, JsonObject, TargetArrays
 
 __all__ = ["TargetRequest", "check_target", "fill_target", "request_of", "target_part_stage"]

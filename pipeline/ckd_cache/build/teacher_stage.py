@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from ckd_cache.build.groups import Group, ShardResult, add_stats, group_shards, stored_order
+from ckd_cache.build.groups import Group, ShardResult, group_shards, stored_order
 from ckd_cache.build.identity import refuse_change, teacher_part_identity
 from ckd_cache.build.profile import MODEL_LIBRARIES, library_versions
 from ckd_cache.build.session import Session
@@ -20,7 +20,7 @@ from ckd_cache.format.manifest import FilledPart, PartRecord, SetRecord, Teacher
 from ckd_cache.format.paths import teacher_part
 from ckd_cache.format.reader import SetReader
 from ckd_cache.format.spec import Capture, teacher_specs
-from ckd_cache.format.stats import quantising_nats, teacher_stats
+from ckd_cache.format.stats import add_stats, quantising_nats, teacher_stats
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.numerics.narrow import narrow
 from ckd_cache.progress import ProgressTask

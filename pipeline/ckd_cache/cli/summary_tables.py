@@ -10,12 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ckd_cache.cli.console import counted, output
+from ckd_cache.cli.sizes import size
 from ckd_cache.types import JsonObject
 
 __all__ = ["print_summary"]
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_STEP = 1024
 _NONE = "-"
 _INDENT = 2
 
@@ -26,7 +25,7 @@ def print_summary(summary: JsonObject) -> None:
     state = "complete" if summary["complete"] else "incomplete"
     console.print(Text(summary["path"], style="bold"), soft_wrap=True)
     console.print(
-        f"{state}, {_size(summary['bytes'])}, format version {summary['format_version']}, "
+        f"{state}, {size(summary['bytes'])}, format version {summary['format_version']}, "
         f"generation {summary['generation']}"
     )
     if not summary["complete"]:
@@ -61,7 +60,7 @@ def _facts(part: JsonObject) -> Iterable[str]:
     )
     yield f"examples by split: {_shares(part['splits'])}"
     yield f"documents by genre: {_shares(part['genres'])}"
-    yield f"support of {part['support']:,} tokens; examples take {_size(part['examples_bytes'])}"
+    yield f"support of {part['support']:,} tokens; examples take {size(part['examples_bytes'])}"
 
 
 _TEACHER_COLUMNS = ("", "k", "bytes/slot", "entropy", "gold logp", "top-1", "tail mass")
@@ -176,11 +175,3 @@ def _decimal(value: float | None, digits: int) -> str:
 
 def _percent(value: float | None) -> str:
     return _NONE if value is None else f"{100 * value:.1f} %"
-
-
-def _size(count: float) -> str:
-    unit = 0
-    while count >= _STEP and unit < len(_UNITS) - 1:
-        count /= _STEP
-        unit += 1
-    return f"{count:,.0f} {_UNITS[unit]}" if unit == 0 else f"{count:,.1f} {_UNITS[unit]}"

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ckd_cache.format.arrow_io import DocumentRow, SegmentRows
 from ckd_cache.format.spec import SPLIT_NAMES
-from ckd_cache.types import JsonObject, JsonValue, TargetArrays
+from ckd_cache.types import JsonObject, JsonValue
 
 __all__ = [
-    "added",
     "difference",
     "documents_tally",
     "segments_tally",
-    "target_tally",
 ]
 
 _RELATIVE, _ABSOLUTE = 1e-11, 1e-9
 """Sums of float64 in another order, or with the exp of another processor, differ by less."""
-
-
-def added(tallies: Iterable[JsonObject]) -> JsonObject:
-    """Figures of a part from those of its pieces: sums, but the largest of each ``…_max``."""
-    total: JsonObject = {}
-    for tally in tallies:
-        for name, value in tally.items():
-            total[name] = _combined(name, total[name], value) if name in total else value
-    return total
 
 
 def difference(recorded: Mapping[str, JsonValue], found: Mapping[str, JsonValue]) -> str | None:
@@ -68,30 +57,6 @@ def documents_tally(rows: Sequence[DocumentRow]) -> JsonObject:
     """Counts of some documents."""
     genres = Counter(row.genre for row in rows)
     return {"documents": len(rows), "genres": dict(genres)}
-
-
-def target_tally(arrays: TargetArrays, teachers: Sequence[str]) -> JsonObject:
-    """Sums over the used slots of a decoded target (docs/format.md, ``stats`` of a target part)."""
-    used = arrays.n_valid > 0
-    gold = arrays.gold_logprob[used].astype(np.float64)
-    finite = np.isfinite(gold)
-    weights = arrays.weights[used].astype(np.float64).sum(axis=0).tolist()
-    doubt = arrays.uncertain[used].astype(np.float64)
-    return {
-        "slots": int(used.sum()),
-        "gold_logprob_sum": float(gold[finite].sum()),
-        "gold_zero": int((~finite).sum()),
-        "weights_sum": dict(zip(teachers, weights, strict=True)),
-        "tail_mass_sum": float(np.exp(arrays.tail[used].astype(np.float64)).sum()),
-        "uncertain_sum": float(doubt.sum()),
-        "uncertain_max": float(doubt.max(initial=0.0)),
-    }
-
-
-def _combined(name: str, so_far: JsonValue, value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return added([so_far, value])
-    return max(so_far, value) if name.endswith("_max") else so_far + value
 
 
 def _equal(there: JsonValue, here: JsonValue) -> bool:

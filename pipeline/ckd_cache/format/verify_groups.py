@@ -17,8 +17,7 @@ from ckd_cache.format.findings import Finding
 from ckd_cache.format.inventory import PartFiles
 from ckd_cache.format.reader import TargetReader, TeacherReader
 from ckd_cache.format.spec import WHOLE_PART
-from ckd_cache.format.stats import teacher_stats
-from ckd_cache.format.tallies import added, target_tally
+from ckd_cache.format.stats import add_stats, target_stats, teacher_stats
 from ckd_cache.format.verify_scope import (
     Outcome,
     Scope,
@@ -89,7 +88,7 @@ def check_group_shard(
     except DamagedCacheError as error:
         findings = [undecodable(scope, group, shard, rows, error)]
     if not findings:
-        outcome.tallies[group.folder, group.artefact, shard] = added(tallies)
+        outcome.tallies[group.folder, group.artefact, shard] = add_stats(tallies)
     outcome.findings.extend(findings)
 
 
@@ -169,7 +168,7 @@ def _check_chunk(
         stored_checks = check_stored(stored, target.n_valid, truth)
         checks = chain(stored_checks, check_target(target, capture, reader.temperature, support))
         broken = next(checks, None)
-        return broken, {} if broken else target_tally(target, reader.teachers)
+        return broken, {} if broken else target_stats(target, reader.teachers)
 
 
 def _path_of(rows: Sequence[FileRow], array: str) -> str:

@@ -12,7 +12,8 @@ from ckd_cache.format.inventory import PartFiles
 from ckd_cache.format.manifest import FilesRecord, SetRecord
 from ckd_cache.format.reader import CacheReader
 from ckd_cache.format.spec import MANIFEST_NAME, WHOLE_PART
-from ckd_cache.format.tallies import added, difference
+from ckd_cache.format.stats import add_stats
+from ckd_cache.format.tallies import difference
 from ckd_cache.types import JsonObject, JsonValue
 
 __all__ = ["check_sums", "check_table"]
@@ -71,7 +72,7 @@ def check_sums(
             if part.artefact == "support" or len(figures) < len(part.shards):
                 continue
             found = difference(
-                _recorded(reader, part), added(v for _, v in sorted(figures.items()))
+                _recorded(reader, part), add_stats(v for _, v in sorted(figures.items()))
             )
             if found is not None:
                 hits = part.hits(WHOLE_PART)

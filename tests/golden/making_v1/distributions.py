@@ -29,11 +29,9 @@ from ckd_cache.format.spec import (
     target_specs,
     teacher_specs,
 )
-from ckd_cache.format.stats import quantising_nats, teacher_stats
-from ckd_cache.format.tallies import added
+from ckd_cache.format.stats import add_stats, quantising_nats, target_stats, teacher_stats
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.merge.merge import merge_arrays
-from ckd_cache.merge.stats import target_stats
 from ckd_cache.numerics.narrow import narrow
 from ckd_cache.numerics.topk import reference_distributions
 from ckd_cache.types import Array, JsonObject, TargetArrays, TeacherArrays, array_names
@@ -173,6 +171,6 @@ def _cut(arrays: Arrays, start: int, stop: int) -> Arrays:
 def _filled(journal: Journal, identity: JsonObject) -> FilledPart:
     return FilledPart(
         fingerprint=fingerprint(identity),
-        stats=added(line.stats for line in journal.lines),
+        stats=add_stats(line.stats for line in journal.lines),
         profile=journal.profile,
     )

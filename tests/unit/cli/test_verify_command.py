@@ -77,8 +77,9 @@ def test_damage_is_a_line_a_file_with_examples_and_what_to_type_next(cache):
     assert note.startswith("note: text/slots/v1-0000/notes.txt: ")
     assert summary.endswith("20 examples: 2 findings")
     error = done.stderr.splitlines()[-1]
-    assert error.startswith(f"Error: {cache}: 2 findings in 2 parts; the cache is damaged. Restore")
-    assert f"`ckd-cache build RECIPE --cache {cache}`" in error
+    assert error.startswith(f"Error: {cache}: 2 findings in 2 parts; the cache is damaged. ")
+    assert f"`ckd-cache verify {cache} --repair --recipe RECIPE`" in error
+    assert error.endswith("restore the files named above from a copy.")
 
 
 def test_json_is_the_verification_and_nothing_else(cache):

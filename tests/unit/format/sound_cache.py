@@ -19,9 +19,8 @@ from ckd_cache.format.findings import Finding, Verification
 from ckd_cache.format.manifest import FilesRecord, Manifest, SetRecord, dumps
 from ckd_cache.format.reader import SetReader, TargetReader, TeacherReader, open_cache
 from ckd_cache.format.spec import MANIFEST_NAME, shard_count, shard_range
-from ckd_cache.format.stats import teacher_stats
+from ckd_cache.format.stats import target_stats, teacher_stats
 from ckd_cache.format.verify import verify_cache
-from ckd_cache.merge.stats import target_stats
 from ckd_cache.types import Array
 
 Owner = tuple[str, str]

@@ -15,9 +15,7 @@ HUGE = 2**31
 
 
 def text_of(members):
-    text = json.dumps(
-        members, sort_keys=True, indent=1, separators=(",", ": "), ensure_ascii=False
-    )
+    text = json.dumps(members, sort_keys=True, indent=1, separators=(",", ": "), ensure_ascii=False)
     return f"{text}\n".encode()
 
 
@@ -44,8 +42,10 @@ def read_everything(path):
         text = cache.set(name)
         text.shards()
         text.examples.read(0, min(text.n_examples, 20))
-        for one in [*text.teachers.values(), *text.targets.values()]:
-            one.read(0, min(text.n_examples, 20))
+        for teacher in text.teachers.values():
+            teacher.read(0, min(text.n_examples, 20))
+        for target in text.targets.values():
+            target.read(0, min(text.n_examples, 20))
 
 
 def setter(path, value):

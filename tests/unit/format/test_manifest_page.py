@@ -21,8 +21,7 @@ from ckd_cache.format.manifest import (
     TargetRecord,
     TeacherRecord,
 )
-from ckd_cache.format.stats import teacher_stats
-from ckd_cache.merge.stats import target_stats
+from ckd_cache.format.stats import target_stats, teacher_stats
 from ckd_cache.types import TargetArrays, TeacherArrays, array_names
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "format.md"

@@ -44,6 +44,12 @@ def drop(path, checkpoint=lambda _: None):
             writer.drop(without(writer.manifest), [TEACHER, TARGET])
 
 
+def commit(path, extra):
+    with CacheWriter.begin(path) as writer:
+        assert writer.manifest is not None
+        writer.commit(writer.manifest, extra=extra)
+
+
 def begin_a_part(path):
     """Leave a part of the teacher unfinished."""
     with CacheWriter.begin(path) as writer:
@@ -70,7 +76,8 @@ def test_only_the_folders_and_their_rows_are_gone(copy):
 def test_a_crash_at_any_step_leaves_all_or_nothing(copy, tmp_path):
     """What a crash leaves behind each step is copied there, and repaired by whoever writes next."""
     begin_a_part(copy)
-    before, steps = files_of(copy), []
+    before = files_of(copy)
+    steps: list[str] = []
 
     def keep(step):
         shutil.copytree(copy, tmp_path / f"crash-{len(steps)}")
@@ -95,6 +102,30 @@ def test_a_crash_at_any_step_leaves_all_or_nothing(copy, tmp_path):
         assert folders_of(crash) == folders_of(copy), step
         seen.add(there)
     assert seen == {True, False}
+
+
+def test_what_is_unfinished_is_kept_until_the_drop_is_committed(copy, tmp_path):
+    """Of such a folder the files table says nothing, only the generation does."""
+    folder, steps = "text/teachers/c", iter(range(1000))
+    with CacheWriter.begin(copy) as writer:
+        journal = writer.journal(f"{folder}/v0-0000", {"a": 1}, {})
+        writer.publish(journal, ShardFiles(0, {f"{folder}/v0-0000/x": b"some bytes"}, {}))
+    before = files_of(copy)
+
+    def keep(step):
+        shutil.copytree(copy, tmp_path / f"crash-{next(steps)}")
+
+    with CacheWriter.begin(copy, keep) as writer:
+        assert writer.manifest is not None
+        writer.drop(writer.manifest, [folder])
+    found = set()
+    for crash in sorted(tmp_path.glob("crash-*")):
+        committed = open_cache(crash).manifest.generation == 5
+        with CacheWriter.begin(crash):
+            pass
+        assert files_of(crash) == (files_of(copy) if committed else before), crash
+        found.add(committed)
+    assert found == {True, False}
 
 
 def test_killed_processes_leave_what_the_next_writer_finishes(copy, tmp_path):
@@ -134,8 +165,7 @@ def test_readers_of_what_stays_are_not_disturbed(copy):
     early.teachers["b"].read(0, 4)
     drop(copy)
     for turn in range(3):
-        with CacheWriter.begin(copy) as writer:
-            writer.commit(writer.manifest, extra=[FileRow(f"{turn}", "p", -1, 0, "0" * 64)])
+        commit(copy, extra=[FileRow(f"{turn}", "p", -1, 0, "0" * 64)])
         # One has read its files table before, the other finds it pruned and takes a newer one.
         for text in (early, late):
             found = text.teachers["a"].read(0, 20)
@@ -150,9 +180,8 @@ def test_readers_of_what_was_dropped_are_told_that_there_is_a_newer_generation(c
     early, late = open_cache(copy).set("text"), open_cache(copy).set("text")
     early.teachers["b"].read(0, 20)
     drop(copy)
-    with CacheWriter.begin(copy) as writer:
-        for turn in range(commits):
-            writer.commit(writer.manifest, extra=[FileRow(f"{turn}", "p", -1, 0, "0" * 64)])
+    for turn in range(commits):
+        commit(copy, extra=[FileRow(f"{turn}", "p", -1, 0, "0" * 64)])
     for text in (early, late):
         for read in (text.teachers["b"].read, text.targets["mix"].read):
             with pytest.raises(IncompleteCacheError) as caught:
@@ -173,6 +202,7 @@ def test_another_file_in_the_place_of_a_dropped_one_is_not_read(copy, small, tmp
     with CacheWriter.begin(copy) as writer:
         journal = writer.journal("text/teachers/b/v0-0000", {}, {})
         writer.publish(journal, ShardFiles(0, {path: data}, {}))
+        assert writer.manifest is not None
         writer.commit(writer.manifest, [journal])
     with pytest.raises(IncompleteCacheError, match="newer one, 6"):
         text.teachers["b"].read(0, 4)

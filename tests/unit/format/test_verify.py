@@ -122,6 +122,14 @@ def test_every_kind_of_file_is_read_and_says_which_examples_it_hits(
     assert examples_of(finding) == wanted
 
 
+def test_without_any_documents_segments_are_still_checked(cache):
+    for shard in range(3):
+        flip(cache / f"text/segments/0000/documents-0000{shard}.arrow")
+    found = found_in(cache).findings
+    assert [one.artefact for one in found] == ["documents"] * 3
+    assert examples_of(found[0]) == list(range(20))
+
+
 def test_quick_looks_at_presence_and_sizes_and_reads_nothing(cache):
     flip(cache / A_SHARD)
     assert verify_cache(cache, quick=True).findings == ()
@@ -204,7 +212,8 @@ def test_without_manifest_or_files_table_nothing_else_can_be_told(cache, pattern
 
 def test_a_files_table_that_is_not_the_manifests_is_found(cache):
     manifest = open_cache(cache).manifest
-    record = manifest.files.model_copy(update={"rows": 3, "bytes": 5})
+    rows = manifest.files.rows + 1
+    record = manifest.files.model_copy(update={"rows": rows, "bytes": 5})
     (cache / "ckd.json").write_bytes(dumps(manifest.model_copy(update={"files": record})))
     found = found_in(cache)
     assert [(one.artefact, one.problem) for one in found.findings] == [

@@ -48,11 +48,10 @@ from ckd_cache.format.spec import (
     target_specs,
     teacher_specs,
 )
-from ckd_cache.format.stats import teacher_stats
+from ckd_cache.format.stats import target_stats, teacher_stats
 from ckd_cache.format.support import SupportFiles, encode_support
 from ckd_cache.format.workspace import CacheWriter, ShardFiles
 from ckd_cache.format.zarr_io import describe, encode_shard
-from ckd_cache.merge.stats import target_stats
 from ckd_cache.numerics.topk import reference_distributions
 from ckd_cache.types import Array, JsonObject, TargetArrays, TeacherArrays, array_names
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ckd_cache.cli.main import cli
-from ckd_cache.cli.summary_tables import _size, print_summary
+from ckd_cache.cli.summary_tables import print_summary
 from ckd_cache.inspection.summary import summarise
 
 
@@ -88,7 +88,7 @@ def test_no_cache_fails_with_one_line(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"),
+    ("count", "text"),
     [
         (0, "0 B"),
         (1023, "1,023 B"),
@@ -97,5 +97,5 @@ def test_no_cache_fails_with_one_line(tmp_path: Any) -> None:
         (2**60, "1,024.0 PiB"),
     ],
 )
-def test_sizes(size: float, text: str) -> None:
-    assert _size(size) == text
+def test_sizes(count: float, text: str) -> None:
+    assert size(count) == text

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ckd_cache.merge.stats import target_stats
+from ckd_cache.format.stats import target_stats
 from ckd_cache.types import TargetArrays, array_names
 
 
