@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ckd_cache.cli.main import cli
+from ckd_cache.cli.sizes import size
 from ckd_cache.cli.summary_tables import print_summary
 from ckd_cache.inspection.summary import summarise
 
