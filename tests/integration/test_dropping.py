@@ -23,6 +23,7 @@ from ckd_cache.cli.main import cli
 from ckd_cache.errors import IncompleteCacheError, MergeError, MismatchError
 from ckd_cache.format.journal import journal_keys
 from ckd_cache.format.reader import open_cache
+from ckd_cache.format.verify import verify_cache
 from ckd_cache.format.workspace import CacheWriter
 from ckd_cache.inspection.summary import summarise
 from ckd_cache.inspection.text import view_example
@@ -193,6 +194,29 @@ def test_targets_are_whole_without_any_teacher(copy):
     assert next(iter(open_stream(cache, target="gold")))["target_ids"].shape[-1] == 8
     with pytest.raises(MergeError, match="no teacher at all"):
         merge_cache(cache, "text", TargetRequest("x", "gold"))
+
+
+def test_a_cache_that_something_was_dropped_from_verifies(copy):
+    cache = copy / "whole.ckd"
+    drop_from_cache(cache, DropRequest(teachers=("a", "b")))
+    found = verify_cache(cache)
+    assert (found.findings, found.notes) == ((), ())
+
+
+def test_what_is_dropped_while_a_cache_is_verified_is_no_damage(copy, monkeypatch):
+    from ckd_cache.format import verify
+
+    cache = copy / "whole.ckd"
+    inventory = verify.inventory_of
+
+    def dropping(manifest):
+        drop_from_cache(cache, DropRequest(teachers=("b",)))
+        return inventory(manifest)
+
+    monkeypatch.setattr(verify, "inventory_of", dropping)
+    found = verify_cache(cache)
+    assert found.findings == ()
+    assert [("newer one" in note) for note in found.notes] == [True]
 
 
 def test_names_that_are_not_there_are_answered_with_those_that_are(copy):

@@ -178,8 +178,9 @@ def _zero_unused(values: Array, used: NDArray[np.bool_]) -> Array:
 
 
 def _nan_unused(values: Array, n_valid: Array) -> NDArray[np.float32]:
-    used = _like(n_valid > 0, values)
-    return np.where(used, values, np.float32(np.nan)).astype(np.float32)
+    result = values.astype(np.float32)
+    result[n_valid == 0] = np.nan
+    return result
 
 
 def _like(used: NDArray[np.bool_], values: Array) -> NDArray[np.bool_]:

@@ -74,14 +74,28 @@ def verify_cache(
     if not quick:
         outcome.findings.extend(check_sums(reader, parts, outcome.tallies))
     located = [_located(scope, parts, finding) for finding in outcome.findings]
+    gone, newer = _given_up_meanwhile(reader)
     return Verification(
         files=len(reader.files),
         bytes=_bytes(reader),
         examples=sum(text.n_examples for text in reader.sets.values()),
-        findings=put_together(located),
-        notes=tuple(sorted(unnamed_files(reader))),
+        findings=put_together(one for one in located if one.path not in gone),
+        notes=tuple(newer or sorted(unnamed_files(reader))),
         quick=quick,
     )
+
+
+def _given_up_meanwhile(reader: CacheReader) -> tuple[set[str], list[str]]:
+    """Files that a newer generation, committed while this one was verified, does not have."""
+    now = open_cache(reader.path)
+    if now.manifest.generation == reader.manifest.generation:
+        return set(), []
+    before, after = (set(one.files.table["path"].to_pylist()) for one in (reader, now))
+    note = (
+        f"generation {reader.manifest.generation} was verified; the cache has a newer one,"
+        f" {now.manifest.generation}, since. Verify again to see that one"
+    )
+    return before - after, [note]
 
 
 def available_cores() -> int:

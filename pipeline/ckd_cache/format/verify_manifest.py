@@ -9,7 +9,7 @@ from ckd_cache.format.files import FileRow
 from ckd_cache.format.findings import Finding
 from ckd_cache.format.intact import IntactFiles
 from ckd_cache.format.inventory import PartFiles
-from ckd_cache.format.manifest import FilesRecord, SetRecord
+from ckd_cache.format.manifest import FilesRecord
 from ckd_cache.format.reader import CacheReader
 from ckd_cache.format.spec import MANIFEST_NAME, WHOLE_PART
 from ckd_cache.format.stats import add_stats
@@ -45,8 +45,6 @@ def check_table(reader: CacheReader, parts: Sequence[PartFiles]) -> Iterator[Fin
         for row in files.rows:
             if not row.path.startswith(folders):
                 yield _stray(row, f"the manifest lists no part {row.part}")
-    for name, text in reader.manifest.sets.items():
-        yield from _check_targets(name, text, parts)
 
 
 def check_sums(
@@ -110,19 +108,6 @@ def _check_part(part: PartFiles, rows: Sequence[FileRow]) -> Iterator[Finding]:
 
 def _stray(row: FileRow, found: str) -> Finding:
     return Finding(row.path, row.part, row.shard, "files table", "stray", found)
-
-
-def _check_targets(name: str, record: SetRecord, parts: Sequence[PartFiles]) -> Iterator[Finding]:
-    for target, made in record.targets.items():
-        unknown = [teacher for teacher in made.teachers if teacher not in record.teachers]
-        if unknown:
-            found = f"target {target} of set {name} is of {', '.join(unknown)}, no teachers of it"
-            for part in parts:
-                if (part.set_name, part.artefact, part.owner) == (name, "target", target):
-                    hits = part.hits(WHOLE_PART)
-                    yield Finding(
-                        MANIFEST_NAME, part.folder, WHOLE_PART, "target", "manifest", found, hits
-                    )
 
 
 def _recorded(reader: CacheReader, part: PartFiles) -> Mapping[str, JsonValue]:

@@ -336,31 +336,6 @@ def test_every_figure_of_the_stats_is_added_up_again(cache, owner):
         assert finding.detail.startswith(figure)
 
 
-def test_a_target_of_a_teacher_that_is_not_there_is_found(cache):
-    record = open_cache(cache).set("text").record
-    target = record.targets["mix"]
-    stats = {
-        part: filled.model_copy(
-            update={
-                "stats": {
-                    **filled.stats,
-                    "weights_sum": {
-                        "a": filled.stats["weights_sum"]["a"],
-                        "z": filled.stats["weights_sum"]["b"],
-                    },
-                }
-            }
-        )
-        for part, filled in target.parts.items()
-    }
-    wrong = target.model_copy(update={"teachers": ["a", "z"], "parts": stats})
-    rewrite(cache, {}, change_set(targets={"mix": wrong}))
-    assert [(one.part, one.problem) for one in found_in(cache).findings] == [
-        ("text/targets/mix/v0-0000", "manifest"),
-        ("text/targets/mix/v1-0000", "manifest"),
-    ]
-
-
 def test_special_ids_are_of_the_support(cache):
     special = {**small.SPECIAL, "bos": 50}
     manifest = open_cache(cache).manifest
