@@ -331,4 +331,4 @@ def test_a_few_lives(world):
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_many_lives(world):
-    run(world, examples=40, steps=12)
+    run(world, examples=16, steps=12)
