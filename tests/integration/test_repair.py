@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.integration import builds
 
-from ckd_cache.build.plan import plan_build
 from ckd_cache.build.recipe import read_recipe
 from ckd_cache.build.repair import repair_cache
-from ckd_cache.errors import MismatchError
 from ckd_cache.fingerprint import hash_file
 from ckd_cache.format.files import FileRow
 from ckd_cache.format.reader import open_cache
 from ckd_cache.format.verify import verify_cache
 from ckd_cache.format.workspace import CacheWriter
-from ckd_cache.progress import SILENT
 from ckd_cache.teachers.capture import capture
 
 RECOMPUTED = {
@@ -42,8 +41,8 @@ def damaged(built: Path, tmp_path: Path):
     return copy
 
 
-def plan_of(workshop: Path, *overrides: str):
-    return plan_build(read_recipe(workshop / "recipe.yaml", overrides), workshop, SILENT)
+def recipe_of(workshop: Path, *overrides: str):
+    return read_recipe(workshop / "recipe.yaml", overrides), workshop
 
 
 def spoil(cache: Path, paths) -> None:
@@ -65,7 +64,7 @@ def test_everything_at_once_comes_back_with_its_bytes(workshop, built, damaged):
     spoil(damaged, paths)
     findings = verify_cache(damaged).findings
     assert {one.path for one in findings} == set(paths)
-    done = repair_cache(damaged, findings, plan_of(workshop))
+    done = repair_cache(damaged, findings, recipe_of(workshop))
     assert (done.restored, done.replaced, done.left) == (len(paths), 0, ())
     assert verify_cache(damaged).findings == ()
     assert builds.stored_bytes(damaged) == builds.stored_bytes(built)
@@ -80,7 +79,7 @@ def test_without_a_recipe_only_what_the_cache_can_make(built, damaged, what):
         assert builds.stored_bytes(damaged) == builds.stored_bytes(built)
     else:
         assert done.restored == 0
-        assert "--repair --recipe" in done.left[0]
+        assert "with --recipe" in done.left[0]
         assert RECOMPUTED[what] in done.left[0]
 
 
@@ -96,7 +95,7 @@ def test_only_the_damaged_shard_is_computed(workshop, damaged, monkeypatch):
 
     monkeypatch.setattr(teacher_stage, "capture", watching)
     spoil(damaged, [RECOMPUTED["teacher"]])
-    repair_cache(damaged, verify_cache(damaged).findings, plan_of(workshop))
+    repair_cache(damaged, verify_cache(damaged).findings, recipe_of(workshop))
     layout = open_cache(damaged).set("text").layout
     assert seen == [("a", layout.shard_examples)]
 
@@ -109,7 +108,7 @@ def test_numbers_that_come_out_differently_take_the_figures_along(workshop, buil
     findings = verify_cache(damaged).findings
     assert wrong.rpartition("/gold_rank")[0] in {one.part for one in findings}
     before = open_cache(damaged).manifest.generation
-    done = repair_cache(damaged, findings, plan_of(workshop))
+    done = repair_cache(damaged, findings, recipe_of(workshop))
     assert done.replaced == 1
     assert verify_cache(damaged).findings == ()
     assert open_cache(damaged).manifest.generation > before
@@ -128,10 +127,88 @@ def record(cache: Path, relative: str) -> None:
 
 def test_another_recipe_is_refused(workshop, damaged):
     spoil(damaged, [RECOMPUTED["teacher"]])
-    with pytest.raises(MismatchError, match="max_nats"):
-        repair_cache(
-            damaged, verify_cache(damaged).findings, plan_of(workshop, "capture.max_nats=0.001")
-        )
+    findings = verify_cache(damaged).findings
+    for override, said in (
+        ("capture.max_nats=0.001", "max_nats: in the cache 0.0001, now 0.001"),
+        ("teachers.0.name=z", "names no teacher a"),
+        ("teachers.0.model=gone", "gone"),
+    ):
+        done = repair_cache(damaged, findings, recipe_of(workshop, override))
+        assert done.restored == 0
+        assert said in done.left[0]
+
+
+def test_only_what_the_damage_needs_has_to_be_there(workshop, built, damaged, tmp_path):
+    """Sources, the other teacher and the tokenizer's folder may be gone."""
+    recipe, _ = recipe_of(workshop, "teachers.1.model=gone", "corpus.tokenizer=gone")
+    spoil(damaged, [RECOMPUTED["teacher"]])
+    done = repair_cache(damaged, verify_cache(damaged).findings, (recipe, tmp_path))
+    assert (done.restored, done.left) == (1, ())
+    assert builds.stored_bytes(damaged) == builds.stored_bytes(built)
+
+
+def test_a_recipe_of_other_sets_is_said(workshop, damaged, tmp_path):
+    spoil(damaged, [RECOMPUTED["segments"]])
+    content = yaml.safe_load((workshop / "recipe.yaml").read_text())
+    sets = {
+        "sets": {"other": {"corpus": content.pop("corpus"), "objective": content.pop("objective")}}
+    }
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**content, **sets}))
+    recipe = read_recipe(tmp_path / "other.yaml"), workshop
+    done = repair_cache(damaged, verify_cache(damaged).findings, recipe)
+    assert "the recipe has no set text" in done.left[0]
+
+
+def test_what_stands_in_the_way_of_one_file_does_not_stop_the_others(workshop, built, damaged):
+    paths = [RECOMPUTED["teacher"], RECOMPUTED["slots"]]
+    spoil(damaged, paths)
+    (damaged / RECOMPUTED["target"]).unlink()
+    (damaged / RECOMPUTED["target"]).mkdir()
+    done = repair_cache(damaged, verify_cache(damaged).findings, recipe_of(workshop))
+    assert done.restored == 2
+    assert len(done.left) == 1
+    assert "stands in its place" in done.left[0]
+    (damaged / RECOMPUTED["target"]).rmdir()
+    assert repair_cache(damaged, verify_cache(damaged).findings, None).restored == 1
+    assert builds.stored_bytes(damaged) == builds.stored_bytes(built)
+
+
+class KilledError(Exception):
+    """Stands for a crash at a chosen step."""
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=[] if step in {9, 18} else pytest.mark.full)
+        for step in range(0, 40, 3)
+    ],
+)
+def test_an_interrupted_repair_can_be_done_again(workshop, damaged, monkeypatch, step):
+    """Also where the numbers come out differently, and the figures have to follow."""
+    for shard in (0, 1):
+        wrong = f"text/teachers/a/v0-0000/gold_rank/c/{shard}/0"
+        shutil.copy(damaged / wrong.replace("/a/", "/b/"), damaged / wrong)
+        record(damaged, wrong)
+    findings = verify_cache(damaged).findings
+    left = iter(range(step))
+    init = CacheWriter.__init__
+
+    def dying(self, path, checkpoint):
+        def count(_):
+            if next(left, None) is None:
+                raise KilledError
+
+        init(self, path, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "__init__", dying)
+        with contextlib.suppress(KilledError):
+            repair_cache(damaged, findings, recipe_of(workshop))
+    rest = verify_cache(damaged).findings
+    if rest:
+        assert repair_cache(damaged, rest, recipe_of(workshop)).left == ()
+    assert verify_cache(damaged).findings == ()
 
 
 def test_the_command(workshop, built, damaged):

@@ -14,9 +14,7 @@ from ckd_cache.build.support_stage import support_identity
 from ckd_cache.build.target_growth import check_target_teachers
 from ckd_cache.build.target_stage import TargetRequest, check_target
 from ckd_cache.build.teacher_stage import PlannedTeacher, check_teacher_record
-from ckd_cache.corpus.tokenizer import CorpusTokenizer, load_tokenizer
-from ckd_cache.errors import IncompleteCacheError
-from ckd_cache.fingerprint import fingerprint
+from ckd_cache.corpus.tokenizer import load_tokenizer
 from ckd_cache.format.manifest import Manifest
 from ckd_cache.progress import Progress
 
@@ -38,30 +36,6 @@ class BuildPlan:
     objectives: dict[str, MaskedLm]
     teachers: list[dict[str, PlannedTeacher]]
     targets: list[TargetRequest]
-
-    def teacher(self, name: str, set_name: str) -> PlannedTeacher:
-        """A teacher as it runs on a set.
-
-        Raises:
-            IncompleteCacheError: the recipe does not name it.
-        """
-        for by_set in self.teachers:
-            if set_name in by_set and by_set[set_name].name == name:
-                return by_set[set_name]
-        message = f"the recipe names no teacher {name} for set {set_name}; add it to the recipe."
-        raise IncompleteCacheError(message)
-
-    def tokenizer(self, support: str) -> CorpusTokenizer:
-        """The tokenizer whose ids are the support with a fingerprint.
-
-        Raises:
-            IncompleteCacheError: no set of the recipe has it.
-        """
-        for cut in self.cuts.values():
-            if fingerprint(support_identity(cut.tokenizer)) == support:
-                return cut.tokenizer
-        message = f"no tokenizer of the recipe is that of support {support}."
-        raise IncompleteCacheError(message)
 
 
 def plan_build(recipe: Recipe, root: Path, progress: Progress) -> BuildPlan:

@@ -13,7 +13,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ckd_cache.build.part_figures import with_figures_of
-from ckd_cache.build.plan import BuildPlan, refuse_changes
+from ckd_cache.build.recipe import Recipe
+from ckd_cache.build.repair_inputs import RepairInputs
 from ckd_cache.build.repair_stages import repairing_stage
 from ckd_cache.build.session import Session
 from ckd_cache.errors import CkdCacheError, MismatchError, StorageError
@@ -31,7 +32,7 @@ from ckd_cache.types import JsonObject
 
 __all__ = ["Repair", "repair_cache"]
 
-_FILES_ALONE = {"missing", "kind", "size", "unreadable", "sha256"}
+_FILES_ALONE = {"missing", "size", "unreadable", "sha256"}
 _CONTENTS = {
     "undecodable", "token ids", "segments", "spans", "documents", "slots", "gold", "used slots",
     "logprobs", "mass", "tail", "logsumexp", "entropy", "weights", "uncertain",
@@ -58,33 +59,34 @@ class Repair:
 def repair_cache(
     cache: Path,
     findings: Sequence[Finding],
-    plan: BuildPlan | None,
+    recipe: tuple[Recipe, Path] | None,
     progress: Progress = SILENT,
 ) -> Repair:
     """Compute the shards again that findings name.
 
+    May be interrupted anywhere: what is left is found when the cache is verified again.
+
     Args:
         cache: folder of the cache.
         findings: what verifying it found.
-        plan: the recipe's, where sources and teachers are; without it segments, documents,
-            tokenizer files and teachers are left as they are.
+        recipe: says where sources and teachers are, with the folder that its relative paths are
+            relative to; without it segments, documents, tokenizer files and teachers are left as
+            they are. Only what damaged parts need has to be there.
         progress: who listens.
 
     Raises:
         CacheLockedError: another process is writing to the cache.
-        MismatchError: the recipe is not that of the cache.
-        CkdCacheError: anything else that stands in the way of all repairs.
+        StorageError: the disk refused.
     """
     with CacheWriter.begin(cache) as writer:
         manifest = open_cache(cache).manifest
         session = Session(writer, manifest.recipe, manifest.provenance, progress, manifest.complete)
-        if plan is not None:
-            refuse_changes(manifest, plan)
+        inputs = None if recipe is None else RepairInputs(session, *recipe)
         restored = replaced = 0
-        left = [_left(one, "it cannot be computed again") for one in findings if not _due(one)]
+        left = [_left(one, _why_not(one)) for one in findings if not _due(one)]
         for part, damaged in _by_part(manifest, findings):
             try:
-                same, other = _repair_part(session, plan, part, damaged)
+                same, other = _repair_part(session, inputs, part, damaged)
             except StorageError:
                 raise
             except CkdCacheError as error:
@@ -95,7 +97,15 @@ def repair_cache(
 
 
 def _due(finding: Finding) -> bool:
+    if finding.problem == "sums":
+        return finding.artefact in {"teacher", "target"}
     return bool(finding.part) and finding.problem in _FILES_ALONE | _CONTENTS
+
+
+def _why_not(finding: Finding) -> str:
+    if finding.problem in {"kind", "link"}:
+        return "something else stands in its place; move it away, then repair again"
+    return "it cannot be computed again; restore it from a copy"
 
 
 def _left(finding: Finding, why: str) -> str:
@@ -113,27 +123,44 @@ def _by_part(
 
 
 def _repair_part(
-    session: Session, plan: BuildPlan | None, part: PartFiles, damaged: Sequence[Finding]
+    session: Session, inputs: RepairInputs | None, part: PartFiles, damaged: Sequence[Finding]
 ) -> tuple[int, int]:
-    """Repair one part; how many files have their old bytes again, and how many have others."""
+    """Repair one part; how many files have their old bytes again, and how many have others.
+
+    Each shard with other bytes is committed by itself, so that an interruption leaves nothing that
+    verifying does not find and repairing does not mend.
+    """
+    paths = {one.path for one in damaged if one.problem != "sums"}
+    made = list(_recompute(session, inputs, part, damaged, paths)) if paths else []
+    changed = [row for row, is_same in made if not is_same]
+    if changed or len(paths) < len({one.path for one in damaged}):
+        session.writer.commit(with_figures_of(open_cache(session.writer.path), part))
+    return sum(is_same and row.path in paths for row, is_same in made), len(changed)
+
+
+def _recompute(
+    session: Session,
+    inputs: RepairInputs | None,
+    part: PartFiles,
+    damaged: Sequence[Finding],
+    paths: set[str],
+) -> Iterator[tuple[FileRow, bool]]:
+    """Put damaged shards in their places again; rows, and whether they are those of the table."""
     rows = {row.path: row for row in open_cache(session.writer.path).files.of_part(part.folder)}
-    due = _due_shards(part, damaged)
-    made: list[FileRow] = []
-    paths = {one.path for one in damaged}
-    with repairing_stage(session, plan, part, paths) as stage:
+    with repairing_stage(session, inputs, part, paths) as stage:
+        due = _due_shards(part, damaged)
         journal = _journal(session.writer.path, part.folder, stage.profile, rows, due)
         for files in stage.shards(journal):
             _refuse_other_bytes(part, files, rows)
-            made += session.writer.restore(part.folder, files)
-    changed = [row for row in made if row != rows.get(row.path)]
-    if changed:
-        session.writer.commit(session.manifest, extra=changed)
-        session.writer.commit(with_figures_of(open_cache(session.writer.path), part))
-    return sum(row.path in paths for row in made if row not in changed), len(changed)
+            made = session.writer.restore(part.folder, files)
+            changed = [row for row in made if row != rows.get(row.path)]
+            if changed:
+                session.writer.commit(session.manifest, extra=changed)
+            yield from ((row, row not in changed) for row in made)
 
 
 def _due_shards(part: PartFiles, damaged: Sequence[Finding]) -> set[int]:
-    due = {one.shard for one in damaged}
+    due = {one.shard for one in damaged if one.problem != "sums"}
     if any(one.path == order_path(part.folder) for one in damaged):
         # The order of ids is made of the first shard's.
         due |= {0} & set(part.shards)

@@ -10,7 +10,7 @@ from functools import partial
 
 from ckd_cache.build.groups import stored_order
 from ckd_cache.build.increments import held_increment
-from ckd_cache.build.plan import BuildPlan
+from ckd_cache.build.repair_inputs import RepairInputs
 from ckd_cache.build.segments_stage import increment_stage
 from ckd_cache.build.session import Session
 from ckd_cache.build.slots_stage import objective_of, slots_part_stage
@@ -33,13 +33,13 @@ __all__ = ["repairing_stage"]
 
 @contextmanager
 def repairing_stage(
-    session: Session, plan: BuildPlan | None, part: PartFiles, damaged: AbstractSet[str]
+    session: Session, inputs: RepairInputs | None, part: PartFiles, damaged: AbstractSet[str]
 ) -> Iterator[Stage]:
     """The stage that made a part; a teacher that it needs is loaded when first asked for.
 
     Args:
         session: on the cache.
-        plan: of the recipe; None where there is none.
+        inputs: of the recipe; None where there is none.
         part: what is damaged.
         damaged: its damaged files.
 
@@ -47,16 +47,16 @@ def repairing_stage(
         IncompleteCacheError: something that it needs is not there.
     """
     if part.artefact == "support":
-        yield support_stage(_needed(plan).tokenizer(part.folder.rpartition("/")[2]))
+        yield support_stage(_needed(inputs).tokenizer_of(part.folder.rpartition("/")[2]))
     elif part.artefact == "segments":
         increment = held_increment(_set(session, part), part.name)
-        yield increment_stage(session, _needed(plan).cuts[part.set_name], increment)
+        yield increment_stage(session, _needed(inputs).cut(part.set_name), increment)
     elif part.artefact == "slots":
         yield _slots_stage(session, part)
     elif all(path.endswith(f"/{ZARR_JSON}") for path in damaged):
         yield Stage(part.folder, {}, {}, partial(_documents, session, part))
     elif part.artefact == "teacher":
-        teacher = _needed(plan).teacher(part.owner, part.set_name)
+        teacher = _needed(inputs).teacher(part.set_name, part.owner)
         with resident(teacher) as get:
             made = teacher_part_stage(session, part.set_name, teacher, get, _record(session, part))
             yield _keeping_order(session, part, _with_profile(session, part, made), damaged)
@@ -65,14 +65,14 @@ def repairing_stage(
         yield _keeping_order(session, part, _with_profile(session, part, made), damaged)
 
 
-def _needed(plan: BuildPlan | None) -> BuildPlan:
-    if plan is None:
+def _needed(inputs: RepairInputs | None) -> RepairInputs:
+    if inputs is None:
         message = (
             "it is made of a source, a tokenizer or a teacher; name the recipe that says where"
-            " they are: `ckd-cache verify CACHE --repair --recipe RECIPE`."
+            " they are with --recipe."
         )
         raise IncompleteCacheError(message)
-    return plan
+    return inputs
 
 
 def _set(session: Session, part: PartFiles) -> SetRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import click
 from ckd_cache.errors import DamagedCacheError
 
 if TYPE_CHECKING:
-    from ckd_cache.build.plan import BuildPlan
+    from ckd_cache.build.recipe import Recipe
     from ckd_cache.format.findings import Finding, Verification
     from ckd_cache.progress import Progress
 
@@ -72,36 +73,75 @@ def verify(
         raise click.UsageError(message)
     # Imported here so that --help stays fast.
     from ckd_cache.cli.progress import progress
-    from ckd_cache.format.verify import verify_cache
 
+    inputs = _read(recipe, overrides)
+    check = partial(_verify, cache, quick=quick, workers=workers, as_json=as_json)
     with progress() as report:
-        found = verify_cache(cache, quick=quick, workers=workers, progress=report)
+        found = check(report)
         if repair and found.findings:
-            _repair(cache, found, _plan(recipe, overrides, report), report)
-            found = verify_cache(cache, quick=quick, workers=workers, progress=report)
+            _repair(cache, found, inputs, report)
+            found = check(report)
     if as_json:
-        click.echo(json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False))
+        click.echo(_json(found))
     else:
         for line in _lines(found):
             click.echo(line)
     if found.findings:
-        raise DamagedCacheError(_what_next(cache, found))
+        raise DamagedCacheError(_what_next(cache, found, repaired=repair))
 
 
-def _plan(recipe: Path | None, overrides: Sequence[str], report: Progress) -> BuildPlan | None:
-    from ckd_cache.build.plan import plan_build
+def _verify(
+    cache: Path, report: Progress, *, quick: bool, workers: int | None, as_json: bool
+) -> Verification:
+    """What verifying gives; JSON also says what nothing can be told without, and then it fails."""
+    from ckd_cache.format.verify import verify_cache
+
+    try:
+        return verify_cache(cache, quick=quick, workers=workers, progress=report)
+    except DamagedCacheError as error:
+        if as_json:
+            click.echo(_json(_only(_unreadable(cache, str(error)), quick=quick)))
+        raise
+
+
+def _unreadable(cache: Path, detail: str) -> Finding:
+    """The finding that the manifest, or else the files table, cannot be read."""
+    from ckd_cache.format.findings import Finding
+    from ckd_cache.format.reader import open_cache
+    from ckd_cache.format.spec import MANIFEST_NAME, WHOLE_PART
+
+    try:
+        record = open_cache(cache).manifest.files
+    except DamagedCacheError:
+        record = None
+    if record is None:
+        return Finding(MANIFEST_NAME, "", WHOLE_PART, "manifest", "manifest", detail)
+    return Finding(record.path, "", WHOLE_PART, "files table", "table", detail)
+
+
+def _only(finding: Finding, *, quick: bool) -> Verification:
+    from ckd_cache.format.findings import Verification
+
+    return Verification(0, 0, 0, (finding,), (), quick)
+
+
+def _json(found: Verification) -> str:
+    return json.dumps(found.json(), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _read(recipe: Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path] | None:
     from ckd_cache.build.recipe import read_recipe
 
-    if recipe is None:
-        return None
-    return plan_build(read_recipe(recipe, overrides), recipe.resolve().parent, report)
+    return None if recipe is None else (read_recipe(recipe, overrides), recipe.resolve().parent)
 
 
-def _repair(cache: Path, found: Verification, plan: BuildPlan | None, report: Progress) -> None:
+def _repair(
+    cache: Path, found: Verification, recipe: tuple[Recipe, Path] | None, report: Progress
+) -> None:
     from ckd_cache.build.repair import repair_cache
     from ckd_cache.cli.console import counted
 
-    done = repair_cache(cache, found.findings, plan, report)
+    done = repair_cache(cache, found.findings, recipe, report)
     for line in done.left:
         report.note(f"not repaired: {line}")
     report.note(
@@ -148,13 +188,15 @@ def _examples(finding: Finding) -> str:
     return f"{noun} {shown}{more} of {sets}: "
 
 
-def _what_next(cache: Path, found: Verification) -> str:
+def _what_next(cache: Path, found: Verification, *, repaired: bool) -> str:
     from ckd_cache.cli.console import counted
 
     parts = {finding.part for finding in found.findings if finding.part}
     where = f" in {counted(len(parts), 'part')}" if parts else ""
+    damage = f"{cache}: {counted(len(found.findings), 'finding')}{where}; the cache is damaged."
+    if repaired:
+        return f"{damage} What is named above could not be repaired; restore it from a copy."
     return (
-        f"{cache}: {counted(len(found.findings), 'finding')}{where}; the cache is damaged. Compute"
-        f" the damaged shards again with `ckd-cache verify {cache} --repair --recipe RECIPE`, or"
-        " restore the files named above from a copy."
+        f"{damage} Compute the damaged shards again with `ckd-cache verify {cache} --repair"
+        " --recipe RECIPE`, or restore the files named above from a copy."
     )
