@@ -51,7 +51,9 @@ def files_by_kind(cache: Path) -> dict[str, list[str]]:
     for row in open_cache(cache).files.rows:
         kinds.setdefault(_kind(row.path), []).append(row.path)
     kinds["manifest"] = ["ckd.json"]
-    kinds["files table"] = [str(open_cache(cache).manifest.files.path)]
+    record = open_cache(cache).manifest.files
+    kinds["files table"] = [str(record.path)]
+    kinds["previous table"] = [str(record.previous)]
     return kinds
 
 

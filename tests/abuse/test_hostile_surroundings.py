@@ -1,4 +1,4 @@
-"""Two builders at once, and a disk that is full."""
+"""Two builders at once, a disk that is full, and a limit on the size of files."""
 
 from __future__ import annotations
 
@@ -86,6 +86,46 @@ def test_a_build_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     assert "No space left on device. Free some space and run the same command" in full.stderr
     assert "Traceback" not in full.stderr
     resize(small_disk, 4 * (pages + folders) + 4096)
+    done = builds.run("build", recipe, "--cache", cache)
+    assert done.returncode == 0, done.stderr
+    assert verify_cache(cache).findings == ()
+    assert builds.stored_bytes(cache) == builds.stored_bytes(built)
+
+
+LIMITED = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+"""
+"""A file that grows beyond the limit fails with EFBIG then; that needs no rights."""
+
+
+def build_limited(recipe, cache, limit):
+    interpreter, option, start, *arguments = builds.command("build", recipe, "--cache", cache)
+    command = [interpreter, option, LIMITED.format(limit=limit) + start, *arguments]
+    return subprocess.run(command, env=builds.environment(), capture_output=True, text=True)
+
+
+def largest(cache, pattern):
+    return max(path.stat().st_size for path in cache.glob(pattern) if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        ("text/segments/0000/0*.arrow", "File too large. Raise the limit on file sizes"),
+        pytest.param("text/slots/*/*.arrow", "disk I/O error", marks=pytest.mark.full),
+    ],
+    ids=["a shard", "scratch"],
+)
+def test_a_build_that_may_write_no_large_file_says_so_and_goes_on_without_the_limit(
+    workshop, built, tmp_path, refused, said
+):
+    cache, recipe = tmp_path / "cache.ckd", workshop / "recipe.yaml"
+    limited = build_limited(recipe, cache, largest(built, refused) - 1)
+    assert limited.returncode == 1
+    assert said in limited.stderr
+    assert "Traceback" not in limited.stderr
     done = builds.run("build", recipe, "--cache", cache)
     assert done.returncode == 0, done.stderr
     assert verify_cache(cache).findings == ()

@@ -40,7 +40,7 @@ LARGEST, SIZE, SLOTS = 64, 8192, 19
 KEPT = (16, 32, 64)
 MAX_NATS = 1e-4
 RAW, HALVES, OURS, BOUND = "raw uint32 + float32", "uint16 + float16, zstd", "ours", "bound"
-CHUNK = 4096
+CHUNK = 8192
 DOCUMENTS_PER_SLOT = 0.135
 """Of the docstrings, which are short; a little more than needed."""
 

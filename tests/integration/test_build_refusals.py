@@ -59,6 +59,10 @@ def test_a_build_without_documents_is_refused(small, text):
     (small / "corpus.txt").write_text(text)
     with pytest.raises(CorpusError, match="The corpus is empty: the source docs gave no text"):
         rebuild(small, small / "none.ckd")
+    # Nothing that was begun refuses the corrected corpus.
+    assert list((small / "none.ckd").iterdir()) == []
+    (small / "corpus.txt").write_text("one two three four five six seven eight nine ten")
+    assert rebuild(small, small / "none.ckd").complete
 
 
 def test_only_what_has_a_name_may_join_under_another(workshop, built):

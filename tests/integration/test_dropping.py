@@ -21,6 +21,7 @@ from ckd_cache.build.merging import merge_cache
 from ckd_cache.build.target_stage import TargetRequest
 from ckd_cache.cli.main import cli
 from ckd_cache.errors import IncompleteCacheError, MergeError, MismatchError
+from ckd_cache.format.inventory import inventory_of
 from ckd_cache.format.journal import journal_keys
 from ckd_cache.format.reader import open_cache
 from ckd_cache.format.verify import verify_cache
@@ -192,8 +193,11 @@ def test_targets_are_whole_without_any_teacher(copy):
     view = view_example(cache, "text", None, "gold", 3)
     assert view.slots[0].target is not None
     assert next(iter(open_stream(cache, target="gold")))["target_ids"].shape[-1] == 8
-    with pytest.raises(MergeError, match="no teacher at all"):
-        merge_cache(cache, "text", TargetRequest("x", "gold"))
+    for named in (None, ("a",)):
+        with pytest.raises(MergeError, match="no teacher at all") as caught:
+            merge_cache(cache, "text", TargetRequest("x", "gold", teachers=named))
+        assert "Name some of these" not in str(caught.value)
+        assert "run `ckd-cache build` with a recipe that names them" in str(caught.value)
 
 
 def test_a_cache_that_something_was_dropped_from_verifies(copy):
@@ -207,7 +211,7 @@ def test_what_is_dropped_while_a_cache_is_verified_is_no_damage(copy, monkeypatc
     from ckd_cache.format import verify
 
     cache = copy / "whole.ckd"
-    inventory = verify.inventory_of
+    inventory = inventory_of
 
     def dropping(manifest):
         drop_from_cache(cache, DropRequest(teachers=("b",)))

@@ -17,6 +17,7 @@ from ckd_cache.build.target_stage import TargetRequest
 from ckd_cache.corpus.deduplicate import text_key
 from ckd_cache.corpus.masking import MaskSettings, mask_segments
 from ckd_cache.errors import CorpusError
+from ckd_cache.format.journal import journal_keys
 from ckd_cache.format.reader import open_cache
 from ckd_cache.inspection.summary import summarise
 from ckd_cache.inspection.text import view_example
@@ -266,16 +267,21 @@ def test_without_deduplication_nothing_is_dropped(garden, tmp_path):
     assert (first.documents, second.documents, second.duplicates) == (60, 40, 0)
 
 
-def test_an_increment_that_brings_nothing_is_refused(garden, planted, tmp_path):
+def test_an_increment_that_brings_nothing_is_refused_and_does_not_stand_in_the_way(
+    garden, planted, tmp_path
+):
     cache = tmp_path / "planted.ckd"
     shutil.copytree(planted, cache)
     before = builds.stored_bytes(cache)
     shutil.copy(garden / "old.txt", garden / "copy.txt")
     same = {"name": "copy", "kind": "text", "paths": ["copy.txt"]}
-    with pytest.raises(CorpusError, match=r"source copy gave no text .*60 known already"):
+    with pytest.raises(CorpusError, match="Nothing is new: the source copy gave 60 documents that"):
         add(garden, cache, OLD, same)
     assert builds.stored_bytes(cache) == before
+    assert journal_keys(cache) == []
     assert add(garden, cache, OLD).shards == 0
+    add(garden, cache, OLD, NEW)
+    assert len(open_cache(cache).set("text").record.increments) == 2
 
 
 @pytest.mark.parametrize("shards", [5, *(pytest.param(n, marks=pytest.mark.full) for n in (1, 14))])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ckd_cache.build.recipe import Capture, Corpus, MaskedLm, Source, Splits, Teacher, source_name
 from ckd_cache.errors import MismatchError
 from ckd_cache.fingerprint import differences
+from ckd_cache.format.identities import target_part_identity, teacher_part_identity
 from ckd_cache.format.spec import NUMERICS_VERSION
 from ckd_cache.types import JsonObject
 
@@ -72,16 +73,6 @@ def teacher_identity(
         "numerics": NUMERICS_VERSION,
         **capture.model_dump(mode="json"),
     }
-
-
-def teacher_part_identity(slots: str, identity: JsonObject) -> JsonObject:
-    """Identity of a teacher's distributions at the slots with fingerprint ``slots``."""
-    return {"slots": slots, **identity}
-
-
-def target_part_identity(teacher_parts: Sequence[str], rule: JsonObject) -> JsonObject:
-    """Identity of a mixture of the teacher parts with these fingerprints, in order."""
-    return {"teacher_parts": list(teacher_parts), "numerics": NUMERICS_VERSION, **rule}
 
 
 def refuse_change(

@@ -229,7 +229,7 @@ class Shards(_Section):
     """Slots of a shard (unit of work and of restart) and of a chunk (unit of reading)."""
 
     slots: int = Field(131_072, ge=1, le=_SHARD_SLOTS)
-    chunk_slots: int = Field(4_096, ge=1, le=_CHUNK_SLOTS)
+    chunk_slots: int = Field(8_192, ge=1, le=_CHUNK_SLOTS)
 
 
 class Target(_Section):

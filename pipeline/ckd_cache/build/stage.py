@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ckd_cache.build.profile import profile_changes
+from ckd_cache.errors import CorpusError
 from ckd_cache.format.journal import Journal
 from ckd_cache.format.workspace import CacheWriter, ShardFiles
 from ckd_cache.progress import Progress
@@ -39,6 +40,7 @@ def run_stage(writer: CacheWriter, stage: Stage, progress: Progress) -> tuple[Jo
         published by this call.
 
     Raises:
+        CorpusError: the sources give nothing; a part that has no shard yet is given up.
         MismatchError: the part was begun with another identity.
         StorageError: the disk refused.
     """
@@ -49,6 +51,12 @@ def run_stage(writer: CacheWriter, stage: Stage, progress: Progress) -> tuple[Jo
             "its bytes may differ from those of an uninterrupted build"
         )
     before = len(journal.lines)
-    for files in stage.shards(journal):
-        writer.publish(journal, files)
+    try:
+        for files in stage.shards(journal):
+            writer.publish(journal, files)
+    except CorpusError:
+        if not journal.lines:
+            # Else it would refuse the recipe once its sources are corrected.
+            journal.remove()
+        raise
     return journal, len(journal.lines) - before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -169,13 +169,7 @@ def _resolve(
     names = request.teachers or (tuple(stored.teachers) if stored else everyone)
     unknown = [name for name in names if name not in record.teachers]
     if unknown or not names:
-        known = ", ".join(record.teachers) or "none"
-        message = (
-            f"target {request.name}: set {set_name} has no teacher "
-            f"{', '.join(unknown) or 'at all'}; it has {known}. "
-            "Name some of these, or build the teacher first."
-        )
-        raise MergeError(message)
+        raise MergeError(_no_teacher(set_name, record, request.name, unknown))
     for name in names:
         _check_whole(set_name, record, name)
     captures = tuple(record.teachers[name].capture for name in names)
@@ -190,6 +184,18 @@ def _resolve(
     k = rule.effective_k(support_size)
     capture = capture_of(k, (rule.temperature,), max(c.max_nats for c in captures))
     return _Merge(request.name, rule, captures, capture)
+
+
+def _no_teacher(set_name: str, record: SetRecord, target: str, unknown: Sequence[str]) -> str:
+    if not record.teachers:
+        return (
+            f"target {target}: set {set_name} has no teacher at all, so there is nothing to mix. "
+            "Capture teachers first: run `ckd-cache build` with a recipe that names them."
+        )
+    return (
+        f"target {target}: set {set_name} has no teacher {', '.join(unknown)}; it has "
+        f"{', '.join(record.teachers)}. Name some of these, or build the teacher first."
+    )
 
 
 def _check_whole(set_name: str, record: SetRecord, teacher: str) -> None:

@@ -21,7 +21,9 @@ from ckd_cache.errors import CkdCacheError, StorageError
 __all__ = ["INTERRUPTED", "boundary", "open_streams", "output_boundary"]
 
 INTERRUPTED = 130
-_DISK_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_REFUSED = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+}  # fmt: skip
 
 
 @contextmanager

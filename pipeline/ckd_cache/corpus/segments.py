@@ -127,7 +127,8 @@ def segment_shards(
         earlier: what the set holds already.
 
     Raises:
-        CorpusError: a source cannot be read, the corpus is empty, or no text fits into a segment.
+        CorpusError: a source cannot be read, the corpus is empty or holds nothing new, or no text
+            fits into a segment.
         StorageError: the disk refused the scratch file.
     """
     check_sources(sources)
@@ -144,7 +145,7 @@ def segment_shards(
                 count += 1
                 yield shard
             if not count and resume is None:
-                raise CorpusError(_empty(sources, report))
+                raise CorpusError(_empty(sources, report, earlier))
 
     return shards()
 
@@ -297,13 +298,19 @@ def _since(before: ReadReport | None, now: ReadReport) -> dict[str, int]:
     }
 
 
-def _empty(sources: Sequence[SourceSpec], report: ReadReport) -> str:
+def _empty(sources: Sequence[SourceSpec], report: ReadReport, earlier: Earlier) -> str:
     named = ", ".join(spec.name for spec in sources)
     sources_named = f"the source {named}" if len(sources) == 1 else f"the sources {named}"
     reasons = "".join(f"\n  {reason}" for reason in report.reasons)
+    left_out = f"{counted(report.empty, 'document')} without text, {report.skipped:,} skipped"
+    if earlier.documents and report.duplicates:
+        return (
+            f"Nothing is new: {sources_named} gave {counted(report.duplicates, 'document')} that "
+            f"the set holds already, and no other text ({left_out}). Take what is known out of "
+            f"`corpus.sources`, or give it documents that are new.{reasons}"
+        )
     duplicates = f", {report.duplicates:,} known already" if report.duplicates else ""
     return (
-        f"The corpus is empty: {sources_named} gave no text "
-        f"({counted(report.empty, 'document')} without text, {report.skipped:,} skipped"
-        f"{duplicates}). Correct the sources' `paths` and options.{reasons}"
+        f"The corpus is empty: {sources_named} gave no text ({left_out}{duplicates}). "
+        f"Correct the sources' `paths` and options.{reasons}"
     )

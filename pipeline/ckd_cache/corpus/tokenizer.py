@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer
 
-from ckd_cache.errors import CorpusError
+from ckd_cache.errors import CorpusError, StorageError
 from ckd_cache.fingerprint import canonical_json, hash_bytes
 from ckd_cache.modeling.tokenizer_files import TOKENIZER_FILES, holds_tokenizer
 from ckd_cache.modeling.unreadable import first_line, is_unreadable
@@ -141,9 +141,23 @@ class CorpusTokenizer:
 
         Args:
             folder: where a temporary folder may be made; default: the system's place for them.
+
+        Raises:
+            StorageError: the temporary folder cannot be written to.
         """
         with TemporaryDirectory(dir=folder) as scratch:
-            self.loaded.save_pretrained(scratch)
+            try:
+                self.loaded.save_pretrained(scratch)
+            except Exception as error:
+                # The library tokenizers raises Exception itself where the disk refuses.
+                if type(error) is not Exception:
+                    raise
+                message = (
+                    f"{scratch}: the tokenizer's files cannot be written there ({error}). Make room"
+                    " for temporary files, or name another place with the environment variable"
+                    " TMPDIR."
+                )
+                raise StorageError(message) from error
             files = {
                 path.relative_to(scratch).as_posix(): path.read_bytes()
                 for path in sorted(Path(scratch).rglob("*"))

@@ -53,7 +53,8 @@ class FileAccess:
         if self._record is None:
             raise DamagedCacheError(self.damage("ckd.json", "it names no files table"))
         try:
-            return read_files(inside(self.path.resolve(), self._record.path))
+            path = inside(self.path.resolve(), self._record.path)
+            return read_files(path, self._record.rows)
         except DamagedCacheError:
             newer = self._newer()
             if newer is None:
@@ -126,9 +127,10 @@ class FileAccess:
         """Message that a file is damaged, with what to type."""
         place = f" ({where})" if where else ""
         return (
-            f"{self.path}: {relative}{place} is damaged: {found}. Restore"
-            f" it from a copy, or delete the folder {self.path} and build the cache again:"
-            f" `ckd-cache build RECIPE --cache {self.path}`."
+            f"{self.path}: {relative}{place} is damaged: {found}. Compute the damaged shards again"
+            f" with `ckd-cache verify {self.path} --repair --recipe RECIPE`, or restore the file"
+            f" from a copy. As the last resort, delete the folder {self.path} and build the cache"
+            f" again: `ckd-cache build RECIPE --cache {self.path}`."
         )
 
     def _problem(self, relative: str, found: str, where: str = "") -> CkdCacheError:
@@ -137,10 +139,10 @@ class FileAccess:
         if newer is None or not self._is_replaced(relative, newer[1]):
             return DamagedCacheError(self.damage(relative, found, where))
         message = (
-            f"{self.path}: {relative} is gone ({found}). The cache was opened in generation "
-            f"{self._generation} and has a newer one, {newer[0].generation}, that no longer has "
-            "this file: it was dropped. Open the cache again, or run the command again, to read "
-            "what it holds now."
+            f"{self.path}: {relative} is gone or another ({found}). The cache was opened in "
+            f"generation {self._generation} and has a newer one, {newer[0].generation}, that no "
+            "longer has this file as it was: it was dropped, or computed again since. Open the "
+            "cache again, or run the command again, to read what it holds now."
         )
         return IncompleteCacheError(message)
 
@@ -157,7 +159,8 @@ class FileAccess:
             manifest = loads(manifest_bytes(self.path), MANIFEST_NAME)
             if manifest.generation <= self._generation or manifest.files is None:
                 return None
-            return manifest, read_files(inside(self.path.resolve(), manifest.files.path))
+            path = inside(self.path.resolve(), manifest.files.path)
+            return manifest, read_files(path, manifest.files.rows)
         except CkdCacheError:
             # What was to be said of the file stands; opening the cache again says this.
             return None

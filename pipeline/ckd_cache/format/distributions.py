@@ -258,16 +258,30 @@ class _Arrays(Protocol):
 def _read(
     stored: StoredArrays, start: int, stop: int, decode: _Decode, names: Sequence[str]
 ) -> dict[str, Array]:
-    decoded = []
+    result: dict[str, Array] = {}
+    done = 0
+    for chunk in _decoded(stored, start, stop, decode):
+        count = chunk[names[0]].shape[0]
+        if count == stop - start:
+            return {name: chunk[name] for name in names}
+        # Filled as chunks come, so that the memory of one is used for the next.
+        for name in names:
+            values = chunk[name]
+            if name not in result:
+                result[name] = np.empty((stop - start, *values.shape[1:]), values.dtype)
+            result[name][done : done + count] = values
+        done += count
+    return result
+
+
+def _decoded(stored: StoredArrays, start: int, stop: int, decode: _Decode) -> Iterator[_Arrays]:
+    """Distributions of a range, a chunk at a time; once nothing for an empty range."""
     for piece in stored.pieces(start, stop):
         part = piece.part.name
         order = stored.order(part)
         for chunk in stored.read(piece):
             with stored.access.reading(stored.groups[part], piece.where):
-                decoded.append(decode(chunk, order=order))
-    if not decoded:
-        nothing = np.zeros(1, np.uint32)
-        decoded.append(decode(stored.none(), order=nothing))
-    if len(decoded) == 1:
-        return {name: decoded[0][name] for name in names}
-    return {name: np.concatenate([chunk[name] for chunk in decoded]) for name in names}
+                decoded = decode(chunk, order=order)
+            yield decoded
+    if start == stop:
+        yield decode(stored.none(), order=np.zeros(1, np.uint32))

@@ -21,10 +21,11 @@ from ckd_cache.numerics.quantise import (
     to_half,
     to_share,
 )
-from ckd_cache.types import Array, TargetArrays, TeacherArrays
+from ckd_cache.types import Array, TargetArrays, TeacherArrays, iter_ranges
 
 __all__ = ["decode_target", "decode_teacher", "encode_target", "encode_teacher", "order_of"]
 
+_SLOTS_AT_ONCE = 2048
 _HALF_CLOSEST_TO_ZERO = np.float16(-(2.0**-24))
 
 
@@ -198,12 +199,15 @@ def _decode_ids(stored: Array, n_valid: Array, order: Array) -> NDArray[np.int32
     if stored.size and stored.max() >= len(order):
         message = f"an id is stored as row {stored.max()} of an order of {len(order)} rows"
         raise ValueError(message)
-    # Rank-major, as the memory of a chunk lies, and back.
-    by_rank = order.astype(np.int32).take(np.moveaxis(stored, -1, 0))
-    ids = np.ascontiguousarray(np.moveaxis(by_rank, 0, -1))
-    short = n_valid < stored.shape[-1]
-    ids[short] = np.where(_kept(stored.shape[-1], n_valid[short]), ids[short], 0)
-    return ids
+    k = stored.shape[-1]
+    ranks, meaning = np.moveaxis(stored, -1, 0).reshape(k, -1), order.astype(np.int32)
+    ids = np.empty((n_valid.size, k), np.int32)
+    # Some slots at a time, from rank-major, as the memory of a chunk lies: it stays in the cache.
+    for start, stop in iter_ranges(n_valid.size, _SLOTS_AT_ONCE):
+        ids[start:stop] = meaning.take(ranks[:, start:stop]).T
+    short = np.flatnonzero(n_valid < k)
+    ids[short] = np.where(_kept(k, n_valid.reshape(-1)[short]), ids[short], 0)
+    return ids.reshape(stored.shape)
 
 
 def _decode_logprobs(

@@ -41,6 +41,8 @@ FILES_PATTERN = re.compile(r"files-[0-9a-f]{64}\.parquet")
 _ROW_GROUP_ROWS = 131_072
 _ZSTD_LEVEL = 3
 _PAGE_BYTES = 1 << 20
+_LARGEST_ROW, _LARGEST_EMPTY = 4096, 1 << 20
+"""Bytes that a row may take before compression, and those that are there without any rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,26 +136,33 @@ def files_name(data: bytes) -> str:
     return f"files-{hash_bytes(data)}.parquet"
 
 
-def read_files(path: Path) -> FilesTable:
+def read_files(path: Path, rows: int | None = None) -> FilesTable:
     """The files table stored at ``path``.
 
+    Args:
+        path: of the table.
+        rows: number of rows that the manifest gives it; None if there is no manifest yet.
+
     Raises:
-        DamagedCacheError: it is missing, or its bytes are not those that were written.
+        DamagedCacheError: it is missing, its bytes are not those that were written, it has another
+            number of rows, or it would take far more memory than so many rows need.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         message = (
             f"{path}: the files table cannot be read ({error.strerror}). If a build committed"
-            " since the cache was opened, open the cache again; else it is damaged: make it again"
-            " with `ckd-cache build RECIPE --cache PATH`."
+            " since the cache was opened, open the cache again; else it is damaged."
+            f" {_way_out(path)}"
         )
         raise DamagedCacheError(message) from error
     if files_name(data) != path.name:
         raise DamagedCacheError(_damage(path, "its bytes are not those that were written"))
     try:
-        table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
-        table = table.cast(_SCHEMA)
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        _check_size(file.metadata, path, rows)
+        # A thread of Arrow's pool sometimes aborts the interpreter when this one ends.
+        table = file.read(use_threads=False).cast(_SCHEMA)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise DamagedCacheError(_damage(path, str(error))) from error
     _check_paths(table, path)
@@ -202,6 +211,19 @@ def _rows_of(table: pa.Table) -> list[FileRow]:
     ]
 
 
+def _check_size(metadata: pq.FileMetaData, where: Path, rows: int | None) -> None:
+    """Look at what a table says of itself, before anything is allocated for it."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    found = sum(group.num_rows for group in groups)
+    if rows is not None and found != rows:
+        message = _damage(where, f"it has {found:,} rows, the manifest says {rows:,}")
+        raise DamagedCacheError(message)
+    size, most = sum(group.total_byte_size for group in groups), _LARGEST_ROW * found
+    if size > most + _LARGEST_EMPTY:
+        message = _damage(where, f"its {found:,} rows would take {size:,} bytes")
+        raise DamagedCacheError(message)
+
+
 def _check_paths(table: pa.Table, where: Path) -> None:
     paths = table["path"].combine_chunks()
     unsafe = paths.filter(pc.match_substring_regex(paths, UNSAFE_PATTERN))
@@ -213,7 +235,14 @@ def _check_paths(table: pa.Table, where: Path) -> None:
 
 
 def _damage(path: Path, found: str) -> str:
+    return f"{path}: the files table is damaged: {found}. {_way_out(path)}"
+
+
+def _way_out(path: Path) -> str:
+    cache = path.parent
     return (
-        f"{path}: the files table is damaged: {found}. Restore it from a copy, or delete the"
-        " cache's folder and build it again with `ckd-cache build RECIPE --cache PATH`."
+        "It cannot be computed again: restore it from a copy, and let"
+        f" `ckd-cache verify {cache} --repair --recipe RECIPE` compute again what does not fit it."
+        f" As the last resort, where there is no copy, delete {cache} and build the cache again:"
+        f" `ckd-cache build RECIPE --cache {cache}`."
     )

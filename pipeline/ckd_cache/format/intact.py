@@ -16,9 +16,9 @@ from ckd_cache.format.findings import Problem
 from ckd_cache.format.journal import journal_keys
 from ckd_cache.format.paths import JOURNAL_FOLDER, STAGING_FOLDER
 from ckd_cache.format.reader import CacheReader
-from ckd_cache.format.spec import MANIFEST_NAME
+from ckd_cache.format.spec import MANIFEST_NAME, WHOLE_PART
 
-__all__ = ["Damage", "IntactFiles", "unnamed_files"]
+__all__ = ["Damage", "IntactFiles", "previous_table", "unnamed_files"]
 
 _GONE = {ENOENT, ENOTDIR}
 _REFUSED = {EACCES, EMFILE, ENFILE, ENOMEM, EPERM}
@@ -94,6 +94,34 @@ class IntactFiles:
         if folder and self._links[folder]:
             return self._links[folder]
         return relative if S_ISLNK((self.root / relative).lstat().st_mode) else ""
+
+
+def previous_table(reader: CacheReader) -> Iterator[str]:
+    """A note if the files table of the generation before is not there as it was written.
+
+    Nothing in this generation is read by it, and the next commit drops it.
+
+    Raises:
+        StorageError: the system would not let it be read.
+    """
+    record = reader.manifest.files
+    if record is None or record.previous is None:
+        return
+    path = reader.path / record.previous
+    try:
+        size = path.lstat().st_size
+    except OSError as error:
+        damage: Damage | None = _refusal(path, error)
+    else:
+        # Its name says its sha256, nothing says its size.
+        sha256 = record.previous.removeprefix("files-").removesuffix(".parquet")
+        row = FileRow(record.previous, "", WHOLE_PART, size, sha256)
+        damage = IntactFiles(reader.path, hashing=True).damage_of(row)
+    if damage is not None:
+        yield (
+            f"{record.previous}: the files table of the generation before is damaged"
+            f" ({damage.detail}); this generation does not need it, and the next commit drops it"
+        )
 
 
 def unnamed_files(reader: CacheReader) -> Iterator[str]:

@@ -28,7 +28,8 @@ def refuse_missing_files(reader: CacheReader) -> None:
     listed = "\n".join(lines)
     message = (
         f"{reader.path} is damaged: {len(found):,} of its {len(reader.files):,} files are not as"
-        f" they were written:\n{listed}\nSee which examples are hit with `ckd-cache verify"
-        f" {reader.path}`, and restore these files from a copy."
+        f" they were written:\n{listed}\nCompute the damaged shards again with `ckd-cache verify"
+        f" {reader.path} --repair --recipe RECIPE`, or restore these files from a copy;"
+        f" `ckd-cache verify {reader.path}` says which examples are hit."
     )
     raise DamagedCacheError(message)

@@ -16,13 +16,13 @@ from pathlib import Path
 from ckd_cache.format.example_checks import Documents
 from ckd_cache.format.files import FileRow
 from ckd_cache.format.findings import Finding, Verification, put_together
-from ckd_cache.format.intact import IntactFiles, unnamed_files
+from ckd_cache.format.intact import IntactFiles, previous_table, unnamed_files
 from ckd_cache.format.inventory import PartFiles, inventory_of
 from ckd_cache.format.lost_documents import examples_without_documents
 from ckd_cache.format.reader import CacheReader, open_cache
 from ckd_cache.format.spec import WHOLE_PART
 from ckd_cache.format.verify_groups import check_group_shard, check_whole_part
-from ckd_cache.format.verify_manifest import check_sums, check_table
+from ckd_cache.format.verify_manifest import check_fingerprints, check_sums, check_table
 from ckd_cache.format.verify_scope import Outcome, Scope
 from ckd_cache.format.verify_text import (
     check_documents_shard,
@@ -65,7 +65,8 @@ def verify_cache(
     parts = inventory_of(reader.manifest)
     scope = Scope(reader, IntactFiles(reader.path, hashing=not quick), quick)
     task = progress.task("verify", total=_bytes(reader), unit="bytes")
-    outcome = Outcome(findings=list(check_table(reader, parts)))
+    outcome = Outcome(findings=[*check_table(reader, parts), *check_fingerprints(reader, parts)])
+    before = list(previous_table(reader))
     pool = _Pool(scope, workers or available_cores(), task)
     pool.run(_first_jobs(scope, parts), outcome)
     outcome.findings.extend(_gather_documents(scope, parts, outcome))
@@ -80,7 +81,7 @@ def verify_cache(
         bytes=_bytes(reader),
         examples=sum(text.n_examples for text in reader.sets.values()),
         findings=put_together(one for one in located if one.path not in gone),
-        notes=tuple(newer or sorted(unnamed_files(reader))),
+        notes=tuple(newer or sorted([*before, *unnamed_files(reader)])),
         quick=quick,
     )
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.files import FileRow
 from ckd_cache.format.findings import Finding
+from ckd_cache.format.identities import target_part_identity, teacher_part_identity
 from ckd_cache.format.intact import IntactFiles
 from ckd_cache.format.inventory import PartFiles
-from ckd_cache.format.manifest import FilesRecord
+from ckd_cache.format.manifest import FilesRecord, SetRecord
 from ckd_cache.format.reader import CacheReader
 from ckd_cache.format.spec import MANIFEST_NAME, WHOLE_PART
 from ckd_cache.format.stats import add_stats
 from ckd_cache.format.tallies import difference
 from ckd_cache.types import JsonObject, JsonValue
 
-__all__ = ["check_sums", "check_table"]
+__all__ = ["check_fingerprints", "check_sums", "check_table"]
 
 _COUNTED = ("segments", "tokens", "splits", "documents", "genres")
 """What can be counted again of an increment."""
@@ -45,6 +47,29 @@ def check_table(reader: CacheReader, parts: Sequence[PartFiles]) -> Iterator[Fin
         for row in files.rows:
             if not row.path.startswith(folders):
                 yield _stray(row, f"the manifest lists no part {row.part}")
+
+
+def check_fingerprints(reader: CacheReader, parts: Sequence[PartFiles]) -> Iterator[Finding]:
+    """Fingerprints in the manifest that are not made of the identities beside them.
+
+    Those of supports, whose identity is not in the manifest, and of targets of which a teacher was
+    dropped are left out.
+
+    Args:
+        reader: the cache.
+        parts: what the manifest calls for.
+    """
+    for part in parts:
+        if part.artefact == "support":
+            continue
+        stored, identity = _fingerprinted(reader.manifest.sets[part.set_name], part)
+        made = stored if identity is None else fingerprint(identity)
+        if made != stored:
+            found = f"the fingerprint is {stored}, its identity makes {made}"
+            hits = part.hits(WHOLE_PART)
+            yield Finding(
+                MANIFEST_NAME, part.folder, WHOLE_PART, part.artefact, "manifest", found, hits
+            )
 
 
 def check_sums(
@@ -80,9 +105,6 @@ def check_sums(
 
 
 def _check_record(reader: CacheReader, record: FilesRecord) -> Iterator[Finding]:
-    if len(reader.files) != record.rows:
-        found = f"it has {len(reader.files):,} rows, the manifest says {record.rows:,}"
-        yield Finding(record.path, "", WHOLE_PART, "files table", "table", found)
     row = FileRow(record.path, "", WHOLE_PART, record.bytes, "")
     damage = IntactFiles(reader.path, hashing=False).damage_of(row)
     if damage is not None:
@@ -108,6 +130,27 @@ def _check_part(part: PartFiles, rows: Sequence[FileRow]) -> Iterator[Finding]:
 
 def _stray(row: FileRow, found: str) -> Finding:
     return Finding(row.path, row.part, row.shard, "files table", "stray", found)
+
+
+def _fingerprinted(record: SetRecord, part: PartFiles) -> tuple[str, JsonObject | None]:
+    """Fingerprint of a part and the identity it is made of; None where that is not known."""
+    if part.artefact == "segments":
+        increment = next(one for one in record.increments if one.name == part.name)
+        return increment.fingerprint, increment.identity
+    slots = next(one for one in record.parts if one.name == part.name)
+    if part.artefact == "slots":
+        return slots.fingerprint, slots.identity
+    if part.artefact == "teacher":
+        teacher = record.teachers[part.owner]
+        identity = teacher_part_identity(slots.fingerprint, teacher.identity)
+        return teacher.parts[part.name].fingerprint, identity
+    target = record.targets[part.owner]
+    stored = target.parts[part.name].fingerprint
+    there = [record.teachers[one].parts for one in target.teachers if one in record.teachers]
+    made_of = [filled[part.name].fingerprint for filled in there if part.name in filled]
+    if len(made_of) < len(target.teachers):
+        return stored, None
+    return stored, target_part_identity(made_of, target.identity)
 
 
 def _recorded(reader: CacheReader, part: PartFiles) -> Mapping[str, JsonValue]:

@@ -286,7 +286,8 @@ class CacheWriter:
     def _files(self) -> FilesTable | None:
         if self.manifest is None or self.manifest.files is None:
             return None
-        return read_files(self.path / self.manifest.files.path)
+        record = self.manifest.files
+        return read_files(self.path / record.path, record.rows)
 
     def _tidy(self) -> None:
         self._clear_staging()

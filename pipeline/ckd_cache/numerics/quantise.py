@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ckd_cache.numerics.logspace import log1mexp
-from ckd_cache.types import Array
+from ckd_cache.numerics.logspace import log_probability
+from ckd_cache.types import Array, iter_ranges
 
 __all__ = [
     "GRID_STEP",
@@ -30,6 +30,7 @@ GRID_STEP = 2.0**-10
 
 _NATS_COVERED = 800.0
 _LARGEST_SHARE = 65535.0
+_SLOTS_AT_ONCE = 2048
 
 
 def step_of(max_nats: float) -> float:
@@ -84,26 +85,38 @@ def from_drops(
     Returns:
         (..., k): -inf from rank ``n_valid`` on; NaN throughout where ``n_valid`` is 0.
     """
-    ranks = np.moveaxis(np.asarray(drops), -1, 0)
-    k, slots = ranks.shape[0], ranks.shape[1:]
+    stored = np.asarray(drops)
+    k, slots = stored.shape[-1], stored.shape[:-1]
+    valid = np.broadcast_to(n_valid, slots).reshape(-1)
+    outside = np.broadcast_to(np.asarray(tail, dtype=np.float64), slots).reshape(-1)
+    ranks = np.moveaxis(stored, -1, 0).reshape(k, -1)
+    result = np.empty((valid.size, k), np.float32)
+    # Some slots at a time: then the memory of one round serves the next.
+    for start, stop in iter_ranges(valid.size, _SLOTS_AT_ONCE):
+        at = slice(start, stop)
+        result[at] = _logprobs(ranks[:, at], valid[at], outside[at], step).T
+    return result.reshape(*slots, k)
+
+
+def _logprobs(
+    ranks: Array, valid: Array, outside: NDArray[np.float64], step: float
+) -> NDArray[np.float64]:
+    """(k, N) logprobs of (k, N) drops; arguments as of ``from_drops``, one entry a slot."""
+    k = len(ranks)
     # float32 holds the levels of uint16 drops exactly, and is twice as fast.
-    exact = np.float32 if ranks.dtype == np.uint16 else np.float64
-    levels = ranks.astype(exact, order="C").reshape(k, -1)
+    levels = ranks.astype(np.float32 if ranks.dtype == np.uint16 else np.float64, order="C")
     # Row by row: NumPy accumulates along the first axis six times more slowly.
     for rank in range(1, k):
         levels[rank] += levels[rank - 1]
-    valid = np.broadcast_to(n_valid, slots).reshape(-1)
     short = np.flatnonzero(valid < k)
     levels[:, short] = np.where(_kept(k, valid[short]).T, levels[:, short], np.inf)
-    outside = np.broadcast_to(np.asarray(tail, dtype=np.float64), slots).reshape(-1)
-    head = log1mexp(np.where(valid > 0, outside, -np.inf))
-    shift = np.where(valid > 0, head - _log_sum(levels, valid > 0, step), np.nan)
-    values = np.multiply(levels, -step, dtype=np.float64)
+    used = valid > 0
+    # As a sum of logs needs it: to 1e-16 nats, not to as many digits as log1mexp gives.
+    head = log_probability(-np.expm1(np.where(used, outside, -np.inf)))
+    shift = np.where(used, head - _log_sum(levels, used, step), np.nan)
+    values: NDArray[np.float64] = np.multiply(levels, -step, dtype=np.float64)
     values += shift
-    result: NDArray[np.float32] = np.moveaxis(values.reshape(k, *slots), 0, -1).astype(
-        np.float32, order="C"
-    )
-    return result
+    return values
 
 
 def _log_sum(levels: Array, used: NDArray[np.bool_], step: float) -> NDArray[np.float64]:
@@ -112,7 +125,8 @@ def _log_sum(levels: Array, used: NDArray[np.bool_], step: float) -> NDArray[np.
     powers = levels - lowest
     powers *= -step
     # In float32 the sum is off by 1e-7 of itself, which is what the result is rounded to.
-    powers = np.exp(powers.astype(np.float32, copy=False))
+    powers = powers.astype(np.float32, copy=False)
+    np.exp(powers, out=powers)
     total = np.where(used, powers.sum(axis=0, dtype=np.float64), 1.0)
     result: NDArray[np.float64] = np.log(total) - step * lowest.astype(np.float64)
     return result

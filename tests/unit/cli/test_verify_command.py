@@ -114,6 +114,33 @@ def test_a_damaged_manifest_or_files_table_has_the_readers_message(cache, patter
     assert "is damaged" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("pattern", "artefact", "problem"),
+    [("ckd.json", "manifest", "manifest"), ("files-*", "files table", "table")],
+)
+@pytest.mark.parametrize("damage", [harm, Path.unlink])
+def test_json_says_that_manifest_or_files_table_is_damaged(
+    cache, pattern, artefact, problem, damage
+):
+    path = next(cache.glob(pattern))
+    damage(path)
+    done = run(cache, "--json", "--quick")
+    assert done.exit_code == 3
+    printed = json.loads(done.stdout)
+    (finding,) = printed.pop("findings")
+    assert printed == {"files": 0, "bytes": 0, "examples": 0, "notes": [], "quick": True}
+    assert finding == {
+        "path": path.name,
+        "part": "",
+        "shard": -1,
+        "artefact": artefact,
+        "problem": problem,
+        "detail": finding["detail"],
+        "examples": [],
+    }
+    assert done.stderr.splitlines()[-1].endswith(finding["detail"].splitlines()[-1])
+
+
 def test_no_cache_is_no_damage(tmp_path):
     done = run(tmp_path / "nothing")
     assert (done.exit_code, done.stdout) == (1, "")

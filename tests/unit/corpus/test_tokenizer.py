@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -13,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, EsmTokenizer, PreTrainedTokenizerFast
 
 from ckd_cache.corpus.tokenizer import load_tokenizer
-from ckd_cache.errors import CorpusError
+from ckd_cache.errors import CorpusError, StorageError
 from ckd_cache.fingerprint import canonical_json, hash_bytes
 
 FAMILIES = ("bert", "roberta", "albert", "deberta", "modernbert")
@@ -228,3 +230,16 @@ def test_faults_that_are_no_files_fault_come_through(tokenizer_root, monkeypatch
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", fails)
     with pytest.raises(AttributeError):
         load_tokenizer("bert", tokenizer_root)
+
+
+def test_a_disk_that_refuses_the_tokenizers_files_is_said(bert, tmp_path, monkeypatch):
+    """The library raises Exception itself there; a limit on file sizes stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot be written there .*TMPDIR"):
+            bert.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

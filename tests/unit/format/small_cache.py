@@ -33,7 +33,7 @@ from ckd_cache.format.stats import teacher_stats
 from ckd_cache.format.support import SupportFiles, encode_support
 from ckd_cache.format.workspace import CacheWriter, ShardFiles
 from ckd_cache.numerics.topk import reference_distributions
-from ckd_cache.types import Array, TargetArrays, TeacherArrays, array_names
+from ckd_cache.types import Array, JsonObject, TargetArrays, TeacherArrays, array_names
 
 SUPPORT_SIZE = 50
 SEGMENTS = 10
@@ -144,7 +144,7 @@ def _commit_segments(writer: CacheWriter) -> None:
     journal = _fill(writer, paths.segments_part("text", FIRST), _segments_shard, 0)
     increment = manifest.IncrementRecord(
         name=FIRST,
-        fingerprint=fingerprint({"segments": 1}),
+        fingerprint=fingerprint({"segment_tokens": TOKENS}),
         identity={"segment_tokens": TOKENS},
         segments=SEGMENTS,
         tokens=sum(row.size for row in segment_rows().input_ids),
@@ -231,6 +231,7 @@ def _commit_arrays(writer: CacheWriter, views: Sequence[int], names: set[str]) -
     journals = list(_array_journals(writer, views, names))
     by_key = {journal.key: journal for journal in journals}
     parts = [paths.part_name(view, FIRST) for view in views]
+    slots = {part.name: part.fingerprint for part in writer.manifest.sets["text"].parts}
     teachers = {
         name: manifest.TeacherRecord(
             model=f"models/{name}",
@@ -239,7 +240,10 @@ def _commit_arrays(writer: CacheWriter, views: Sequence[int], names: set[str]) -
             max_nats=capture.max_nats,
             step=capture.step,
             identity={},
-            parts={p: _filled(by_key[paths.teacher_part("text", name, p)]) for p in parts},
+            parts={
+                p: _filled(by_key[paths.teacher_part("text", name, p)], {"slots": slots[p]})
+                for p in parts
+            },
         )
         for name, capture in CAPTURES.items()
         if name in names
@@ -255,7 +259,13 @@ def _commit_arrays(writer: CacheWriter, views: Sequence[int], names: set[str]) -
         missing="bucket",
         identity={},
         parts={
-            p: _filled(by_key[key])
+            p: _filled(
+                by_key[key],
+                {
+                    "teacher_parts": [teachers[name].parts[p].fingerprint for name in ("a", "b")],
+                    "numerics": 1,
+                },
+            )
             for p in parts
             if (key := paths.target_part("text", "mix", p)) in by_key
         },
@@ -267,10 +277,10 @@ def _commit_arrays(writer: CacheWriter, views: Sequence[int], names: set[str]) -
     writer.commit(writer.manifest.model_copy(update=update), journals)
 
 
-def _filled(journal: Journal) -> manifest.FilledPart:
+def _filled(journal: Journal, identity: JsonObject) -> manifest.FilledPart:
     stats = {str(line.shard): line.stats for line in journal.lines}
     return manifest.FilledPart(
-        fingerprint=fingerprint({"key": journal.key}), stats=stats, profile=journal.profile
+        fingerprint=fingerprint(identity), stats=stats, profile=journal.profile
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ckd_cache.errors import DamagedCacheError, StorageError
-from ckd_cache.format.files import read_files
+from ckd_cache.format.files import FileRow, encode_files, files_name, read_files
+from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import open_cache
 
 A_SHARD = "text/teachers/a/v0-0000/logprobs/c/1/0/0"
@@ -48,9 +51,8 @@ def test_every_file_is_read_by_something(built):
 def test_a_missing_file_is_damage(copy):
     for row in files_read(copy)[::15]:
         (copy / row.path).rename(copy / "aside")
-        with pytest.raises(
-            DamagedCacheError, match=f"{row.path}.*missing.*delete the folder {copy}"
-        ):
+        advice = f"verify {copy} --repair .*from a copy.*delete the folder {copy}"
+        with pytest.raises(DamagedCacheError, match=f"{row.path}.*missing.*{advice}"):
             read_everything(copy)
         (copy / "aside").rename(copy / row.path)
 
@@ -138,7 +140,6 @@ def test_metadata_of_another_array_is_damage_even_with_its_hash(copy):
 def _fix_files_table(cache):
     """Make the files table fit whatever is there now, as a hostile writer would."""
     from ckd_cache.fingerprint import hash_file
-    from ckd_cache.format.files import FileRow
     from ckd_cache.format.workspace import CacheWriter
 
     with CacheWriter.begin(cache) as writer:
@@ -211,8 +212,6 @@ def test_a_damaged_or_missing_files_table_is_named(copy):
 
 @pytest.mark.parametrize("bad", ["../x", "/etc/passwd", "a/../../b", "a//b", "./a", "a\\b", ""])
 def test_files_tables_that_name_paths_outside_are_refused(tmp_path, bad, built):
-    from ckd_cache.format.files import FileRow, encode_files, files_name
-
     data = encode_files([FileRow(bad, "p", 0, 1, "0" * 64), FileRow("x", "p", 0, 1, "0" * 64)])
     path = tmp_path / files_name(data)
     path.write_bytes(data)
@@ -220,9 +219,65 @@ def test_files_tables_that_name_paths_outside_are_refused(tmp_path, bad, built):
         read_files(path)
 
 
-def test_tables_that_are_no_files_table_are_refused(tmp_path):
-    from ckd_cache.format.files import files_name
+def stored_table(folder, rows):
+    data = encode_files(rows)
+    path = folder / files_name(data)
+    path.write_bytes(data)
+    return path
 
+
+def test_a_files_table_with_other_rows_than_the_manifest_says_is_refused(tmp_path):
+    path = stored_table(tmp_path, [FileRow(name, "p", 0, 1, "0" * 64) for name in "xy"])
+    assert len(read_files(path, 2)) == len(read_files(path)) == 2
+    with pytest.raises(DamagedCacheError, match="it has 2 rows, the manifest says 3"):
+        read_files(path, 3)
+
+
+def test_a_files_table_that_would_fill_the_memory_is_not_read(tmp_path):
+    fine = stored_table(tmp_path, [FileRow("x" * 1_000_000, "p", 0, 1, "0" * 64)])
+    assert len(read_files(fine)) == 1
+    bomb = stored_table(tmp_path, [FileRow("x" * 50_000_000, "p", 0, 1, "0" * 64)])
+    assert bomb.stat().st_size < 100_000
+    before = pa.total_allocated_bytes(), pa.default_memory_pool().max_memory()
+    with pytest.raises(DamagedCacheError, match=r"its 1 rows would take [0-9,]{10,} bytes"):
+        read_files(bomb, 1)
+    assert (pa.total_allocated_bytes(), pa.default_memory_pool().max_memory()) == before
+
+
+def test_reading_a_files_table_starts_no_thread(tmp_path):
+    """A thread of Arrow's pool sometimes aborts the interpreter when this one ends."""
+    path = stored_table(tmp_path, [FileRow(name, "p", 0, 1, "0" * 64) for name in "xyz"])
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "from ckd_cache.format.files import read_files\n"
+        "before = set(os.listdir('/proc/self/task'))\n"
+        "read_files(Path(sys.argv[1]), 3)\n"
+        "sys.exit(len(set(os.listdir('/proc/self/task')) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "pipeline")},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+def test_messages_name_the_repair_before_anything_is_deleted(copy):
+    (copy / A_SHARD).unlink()
+    with pytest.raises(DamagedCacheError) as found:
+        refuse_missing_files(open_cache(copy))
+    assert f"`ckd-cache verify {copy} --repair --recipe RECIPE`, or restore" in str(found.value)
+    assert "delete" not in str(found.value)
+    (copy / open_cache(copy).manifest.files.path).write_bytes(b"")
+    with pytest.raises(DamagedCacheError) as found:
+        read_everything(copy)
+    message = str(found.value)
+    places = [message.index(word) for word in ("copy", f"{copy} --repair", "last resort", "delete")]
+    assert places == sorted(places)
+
+
+def test_tables_that_are_no_files_table_are_refused(tmp_path):
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"a": [1]}), sink)
     for data in (b"", b"PAR1", sink.getvalue().to_pybytes()):

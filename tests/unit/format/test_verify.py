@@ -8,16 +8,17 @@ import shutil
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.format import small_cache as small
 from tests.unit.format import sound_cache
-from tests.unit.format.sound_cache import examples_of, found_in, only_finding, rewrite
+from tests.unit.format.sound_cache import change_set, examples_of, found_in, only_finding, rewrite
 
 from ckd_cache.errors import CkdCacheError, DamagedCacheError, StorageError
 from ckd_cache.fingerprint import hash_file
 from ckd_cache.format import intact, verify_groups
-from ckd_cache.format.files import FileRow
+from ckd_cache.format.files import FileRow, encode_files, files_name
 from ckd_cache.format.findings import Finding, Hit, joined, put_together
 from ckd_cache.format.manifest import dumps
 from ckd_cache.format.reader import open_cache
@@ -212,15 +213,81 @@ def test_without_manifest_or_files_table_nothing_else_can_be_told(cache, pattern
 
 def test_a_files_table_that_is_not_the_manifests_is_found(cache):
     manifest = open_cache(cache).manifest
-    rows = manifest.files.rows + 1
-    record = manifest.files.model_copy(update={"rows": rows, "bytes": 5})
+    record = manifest.files.model_copy(update={"bytes": 5})
     (cache / "ckd.json").write_bytes(dumps(manifest.model_copy(update={"files": record})))
-    found = found_in(cache)
-    assert [(one.artefact, one.problem) for one in found.findings] == [
-        ("files table", "size"),
-        ("files table", "table"),
+    finding = only_finding(cache)
+    assert (finding.path, finding.artefact, finding.problem) == (record.path, "files table", "size")
+    record = manifest.files.model_copy(update={"rows": manifest.files.rows + 1})
+    (cache / "ckd.json").write_bytes(dumps(manifest.model_copy(update={"files": record})))
+    with pytest.raises(DamagedCacheError, match=r"it has \d+ rows, the manifest says \d+"):
+        found_in(cache)
+
+
+@pytest.mark.parametrize(
+    ("harm", "detail"),
+    [(Path.unlink, "the file is missing"), (shorten, "sha256 is"), (flip, "sha256 is"),
+     (make_folder, "no regular file"), (make_link, "is a link")],
+)  # fmt: skip
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_table_of_the_generation_before_is_looked_at_too(cache, harm, detail, quick):
+    data = encode_files(open_cache(cache).files.rows[1:])
+    previous = files_name(data)
+    (cache / previous).write_bytes(data)
+    manifest = open_cache(cache).manifest
+    record = manifest.files.model_copy(update={"previous": previous})
+    (cache / "ckd.json").write_bytes(dumps(manifest.model_copy(update={"files": record})))
+    before = verify_cache(cache, quick=quick)
+    assert (before.findings, before.notes) == ((), ())
+    harm(cache / previous)
+    found = verify_cache(cache, quick=quick)
+    assert (found.findings, found.files) == ((), before.files)
+    note = next(one for one in found.notes if one.startswith(f"{previous}: "))
+    assert detail in note
+
+
+def changed(members, name, **update):
+    """A copy of a mapping of records, with members changed in one of them."""
+    return {**members, name: members[name].model_copy(update=update)}
+
+
+def test_fingerprints_that_their_identities_do_not_make_are_found(cache):
+    text = open_cache(cache).set("text").record
+    other = "0" * 64
+    increments = [text.increments[0].model_copy(update={"identity": {"segment_tokens": 9}})]
+    teacher = changed(text.teachers["a"].parts, "v0-0000", fingerprint=other)
+    target = changed(text.targets["mix"].parts, "v1-0000", fingerprint=other)
+    cases: list[tuple[dict[str, Any], dict[str, range]]] = [
+        ({"increments": increments}, {"text/segments/0000": range(20)}),
+        (
+            {"parts": [text.parts[0].model_copy(update={"identity": {}}), text.parts[1]]},
+            {"text/slots/v0-0000": range(10)},
+        ),
+        (
+            {"teachers": changed(text.teachers, "b", identity={"dtype": "float64"})},
+            {f"text/teachers/b/v{v}-0000": range(10 * v, 10 * v + 10) for v in (0, 1)},
+        ),
+        (
+            {"teachers": changed(text.teachers, "a", parts=teacher)},
+            {
+                "text/teachers/a/v0-0000": range(10),
+                "text/targets/mix/v0-0000": range(10),
+            },
+        ),
+        (
+            {"targets": changed(text.targets, "mix", parts=target)},
+            {"text/targets/mix/v1-0000": range(10, 20)},
+        ),
     ]
-    assert {one.path for one in found.findings} == {record.path}
+    for members, wanted in cases:
+        rewrite(cache, {}, change_set(**members))
+        for quick in (False, True):
+            found = verify_cache(cache, quick=quick).findings
+            assert {one.part: examples_of(one) for one in found} == {
+                part: list(examples) for part, examples in wanted.items()
+            }
+            assert {(one.path, one.problem) for one in found} == {("ckd.json", "manifest")}
+        rewrite(cache, {}, change_set(**{name: getattr(text, name) for name in members}))
+    assert found_in(cache).findings == ()
 
 
 def test_a_files_table_that_lacks_a_file_is_found(cache):
