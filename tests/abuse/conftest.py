@@ -25,10 +25,7 @@ def workshop(tmp_path_factory, tiny_texts, tiny_teacher_folder):
 @pytest.fixture(scope="session")
 def built(workshop):
     """The finished cache of the workshop; not to be changed."""
-    cache = workshop / "whole.ckd"
-    finished = builds.run("build", workshop / "recipe.yaml", "--cache", cache)
-    assert finished.returncode == 0, finished.stderr
-    return cache
+    return builds.finished(workshop)
 
 
 @pytest.fixture

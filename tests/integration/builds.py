@@ -75,6 +75,14 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def finished(workshop: Path) -> Path:
+    """The cache of a workshop's recipe, built without interruption in its own process."""
+    cache = workshop / "whole.ckd"
+    done = run("build", workshop / "recipe.yaml", "--cache", cache)
+    assert done.returncode == 0, done.stderr
+    return cache
+
+
 def stored_bytes(cache: Path) -> dict[str, bytes]:
     """Everything in a cache that the promise of equal bytes covers."""
     files = {
@@ -96,6 +104,19 @@ def rebuild(workshop: Path, cache: Path, *overrides: str) -> Outcome:
 def build(path: Path, cache: Path, *overrides: str, progress: Progress = SILENT) -> Outcome:
     """Build a recipe in this process."""
     return build_cache(read_recipe(path, overrides), path.parent, cache, progress)
+
+
+class Notes:
+    """Keeps the lines that a build says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def task(self, name: str, *, total: int | None, unit: str, already: int = 0):
+        return SILENT.task(name, total=total, unit=unit, already=already)
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
 
 
 class StopError(Exception):

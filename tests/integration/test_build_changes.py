@@ -10,7 +10,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 from tests.integration import builds
-from tests.integration.builds import rebuild, stopped
+from tests.integration.builds import Notes, rebuild, stopped
 
 from ckd_cache.build import teacher_stage
 from ckd_cache.build.recipe import read_recipe
@@ -21,7 +21,6 @@ from ckd_cache.errors import (
 )
 from ckd_cache.format.journal import journal_keys
 from ckd_cache.format.reader import open_cache
-from ckd_cache.progress import SILENT
 from ckd_cache.teachers.capture import capture
 
 
@@ -148,19 +147,6 @@ def test_a_refused_recipe_costs_nothing_and_changes_nothing(
     with pytest.raises(MismatchError, match="target warm"):
         rebuild(tmp_path, cache)
     assert builds.stored_bytes(cache) == before
-
-
-class Notes:
-    """Keeps the lines that a build says."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def task(self, name: str, *, total: int | None, unit: str, already: int = 0):
-        return SILENT.task(name, total=total, unit=unit, already=already)
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def recording(seen: list[int]):

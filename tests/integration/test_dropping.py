@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from tests.integration import builds
-from tests.integration.builds import rebuild, stopped
+from tests.integration.builds import Notes, rebuild, stopped
 
 import ckd_cache
 from ckd_cache.build.dropping import DropRequest, drop_from_cache, plan_drop
@@ -28,7 +28,6 @@ from ckd_cache.format.verify import verify_cache
 from ckd_cache.format.workspace import CacheWriter
 from ckd_cache.inspection.summary import summarise
 from ckd_cache.inspection.text import view_example
-from ckd_cache.progress import SILENT
 from ckd_student.stream import open_stream
 
 ONE, TWO = ({"name": name, "kind": "text", "paths": [f"{name}.txt"]} for name in ("one", "two"))
@@ -70,17 +69,6 @@ def only_a(folder: Path) -> list[dict[str, Any]]:
 
 def command(*arguments: object):
     return CliRunner().invoke(cli, [str(each) for each in arguments])
-
-
-class Notes:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def task(self, name: str, *, total: int | None, unit: str, already: int = 0):
-        return SILENT.task(name, total=total, unit=unit, already=already)
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def kept_files(cache: Path) -> dict[str, bytes]:

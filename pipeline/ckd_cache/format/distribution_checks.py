@@ -114,11 +114,7 @@ def check_teacher(
     """
     used = arrays.n_valid > 0
     head = _Head.of(arrays, arrays.tail[..., capture.temperatures.index(1.0)])
-    yield from _check_ids(head, support)
-    tail = arrays.tail
-    yield from _check_range(used, "tail", "tail", tail, tail <= 0.0, "at most 0")
-    yield from _check_logprobs(head)
-    yield from _check_mass(head, capture)
+    yield from _check_head(used, head, arrays.tail, capture, support)
     total = arrays.logsumexp
     yield from _check_range(used, "logsumexp", "logsumexp", total, np.isfinite(total), "finite")
     entropy, most = arrays.entropy, math.log(support) * (1 + 2 * _HALF_RELATIVE) + _ARITHMETIC
@@ -131,6 +127,16 @@ def check_teacher(
     wanted = f"less than {support}, the support's size"
     yield from _check_range(used, "gold", "gold_rank", rank, rank < support, wanted)
     yield from _check_gold(head, arrays, truth, capture)
+
+
+def _check_head(
+    used: NDArray[np.bool_], head: _Head, tail: Array, capture: Capture, support: int
+) -> Iterator[Broken]:
+    """What must hold of the kept entries and tails of teachers and targets alike."""
+    yield from _check_ids(head, support)
+    yield from _check_range(used, "tail", "tail", tail, tail <= 0.0, "at most 0")
+    yield from _check_logprobs(head)
+    yield from _check_mass(head, capture)
 
 
 def check_target(
@@ -146,11 +152,7 @@ def check_target(
     """
     used = arrays.n_valid > 0
     head = _Head.of(arrays, arrays.tail)
-    yield from _check_ids(head, support)
-    tail = arrays.tail
-    yield from _check_range(used, "tail", "tail", tail, tail <= 0.0, "at most 0")
-    yield from _check_logprobs(head)
-    yield from _check_mass(head, capture)
+    yield from _check_head(used, head, arrays.tail, capture, support)
     weights = arrays.weights
     yield from _check_range(used, "weights", "weights", weights, weights >= 0.0, "at least 0")
     total = weights.astype(np.float64).sum(axis=-1)

@@ -85,17 +85,21 @@ class Journal:
             profile: how it is computed; a journal keeps the first.
 
         Raises:
-            MismatchError: the part was begun with another identity.
+            MismatchError: the part was begun with another identity, and has shards.
             DamagedCacheError: a line before the last is not what was written.
             StorageError: the file system refused.
         """
         path = journal_path(cache_path, key)
+        fresh = {"key": key, "identity": identity, "profile": profile}
         with storage_errors(path, "open"):
             if not path.exists():
-                _begin(path, {"key": key, "identity": identity, "profile": profile})
-            whole = _whole_lines(cache_path, path)
-        head, *rest = whole
-        found = list(differences(head["identity"], _plain(identity)))
+                _begin(path, fresh)
+            head, *rest = _whole_lines(cache_path, path)
+            found = list(differences(head["identity"], _plain(identity)))
+            if found and not rest:
+                # Nothing was recorded under the other identity: it holds the part to nothing.
+                _begin(path, fresh)
+                head, found = fresh, []
         if found:
             raise MismatchError(_mismatch(cache_path, key, found))
         lines = [_line_of(record, key) for record in rest]

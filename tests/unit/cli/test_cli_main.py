@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from tests.unit.cli.sleepy import ended_by
 
 import ckd_cache
 from ckd_cache import __version__
@@ -164,30 +165,8 @@ def test_an_interruption_says_what_became_of_the_work(
 
 def test_a_real_interruption_ends_with_130(tmp_path: Path) -> None:
     """Ctrl-C while a command runs, in a process of its own."""
-    (tmp_path / "sleepy.py").write_text(
-        "import click, sys, time\n"
-        "@click.command()\n"
-        "def sleepy():\n"
-        "    click.echo('ready'); sys.stdout.flush(); time.sleep(60)\n"
-    )
-    code = (
-        "from ckd_cache.cli.main import COMMANDS, CommandPlace, main\n"
-        "COMMANDS['sleepy'] = CommandPlace('sleepy', 'sleepy', 'Sleep.', True)\n"
-        "main()"
-    )
-    paths = os.pathsep.join([str(tmp_path), str(SOURCES)])
-    with subprocess.Popen(
-        [sys.executable, "-c", code, "sleepy"],
-        env={**os.environ, "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    code, errors = ended_by(signal.SIGINT, tmp_path, "sleepy", resumable=True)
+    assert code == 130
     assert "What is committed is kept" in errors
     assert "Traceback" not in errors
 

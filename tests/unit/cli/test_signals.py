@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from tests.unit.cli.sleepy import ended_by
 
 import ckd_cache
 from ckd_cache.cli import main as main_module
@@ -75,31 +75,9 @@ def test_a_command_ends_with_a_message(monkeypatch, resumable, said):
 @pytest.mark.parametrize("name", ["build", "merge", "drop", "verify"])
 def test_a_real_signal_ends_each_long_command(tmp_path, name):
     """In a process of its own, where the command sleeps."""
-    (tmp_path / "sleepy.py").write_text(
-        "import click, sys, time\n"
-        "@click.command()\n"
-        "def sleepy():\n"
-        "    click.echo('ready'); sys.stdout.flush(); time.sleep(60)\n"
-    )
-    code = (
-        "from ckd_cache.cli.main import COMMANDS, CommandPlace, main\n"
-        f"COMMANDS[{name!r}] = CommandPlace('sleepy', 'sleepy', 'Sleep.',"
-        f" COMMANDS[{name!r}].resumable)\n"
-        "main()"
-    )
-    paths = os.pathsep.join([str(tmp_path), str(SOURCES)])
-    with subprocess.Popen(
-        [sys.executable, "-c", code, name],
-        env={**os.environ, "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 143
+    resumable = COMMANDS[name].resumable
+    code, errors = ended_by(signal.SIGTERM, tmp_path, name, resumable=resumable)
+    assert code == 143
     assert errors.startswith("\nStopped by SIGTERM.")
     assert ("What is committed is kept" in errors) == COMMANDS[name].resumable
     assert "Traceback" not in errors

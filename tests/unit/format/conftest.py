@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.unit.format import sound_cache
 
 SCRIPT = Path(__file__).with_name("small_cache.py")
 
@@ -55,3 +56,17 @@ def lean(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("built") / "lean.ckd"
     small.build(path, lean=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which every number is right, too; not to be changed."""
+    path = tmp_path_factory.mktemp("sound") / "sound.ckd"
+    sound_cache.make(path)
+    return path
+
+
+@pytest.fixture
+def cache(sound: Path, tmp_path: Path) -> Path:
+    """A copy of the sound cache, to be changed."""
+    return Path(shutil.copytree(sound, tmp_path / "copy.ckd"))

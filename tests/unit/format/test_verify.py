@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import shutil
 import signal
 import threading
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 from tests.unit.format import small_cache as small
-from tests.unit.format import sound_cache
 from tests.unit.format.sound_cache import change_set, examples_of, found_in, only_finding, rewrite
 
 from ckd_cache.errors import CkdCacheError, DamagedCacheError, StorageError
@@ -28,20 +26,6 @@ from ckd_cache.format.verify_scope import check_files
 A_SHARD = "text/teachers/a/v1-0000/logprobs/c/1/0/0"
 SEGMENTS = "text/segments/0000/00001.arrow"
 ORDER = "text/targets/mix/v0-0000/order/c/0"
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """A cache with nothing wrong in it; not to be changed."""
-    path = tmp_path_factory.mktemp("sound") / "sound.ckd"
-    sound_cache.make(path)
-    return path
-
-
-@pytest.fixture
-def cache(sound, tmp_path):
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(sound, tmp_path / "copy.ckd"))
 
 
 def flip(path, at=-2):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 from tests.unit.format import small_cache as small
@@ -18,18 +15,6 @@ from ckd_cache.format.reader import open_cache
 EXACT, COMPACT, MIX = ("teachers", "b"), ("teachers", "a"), ("targets", "mix")
 FIRST, STOP = 4, 8
 """Examples of the shard that is changed, the second of view 0."""
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    path = tmp_path_factory.mktemp("sound") / "sound.ckd"
-    sound_cache.make(path)
-    return path
-
-
-@pytest.fixture
-def cache(sound, tmp_path):
-    return Path(shutil.copytree(sound, tmp_path / "copy.ckd"))
 
 
 def used_slot(cache, owner):

@@ -374,3 +374,18 @@ def test_a_path_below_a_file_is_a_storage_error(tmp_path):
 
 def test_limits_are_as_assumed():
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+
+
+def test_a_journal_without_shards_binds_nobody(tmp_path):
+    """Left by a process that was killed before its first shard was recorded."""
+    key = "text/segments/0000"
+    for torn in (b"", b'{"shard": 0, "fil'):
+        Journal.open(tmp_path, key, {"sources": 1}, {"threads": 1})
+        with journal_path(tmp_path, key).open("ab") as file:
+            file.write(torn)
+        journal = Journal.open(tmp_path, key, {"sources": 2}, {"threads": 2})
+        assert (journal.lines, journal.profile) == ([], {"threads": 2})
+        journal.append(ShardLine(0, [], {}))
+        with pytest.raises(MismatchError, match="sources was 2, is 1"):
+            Journal.open(tmp_path, key, {"sources": 1}, {})
+        journal.remove()
