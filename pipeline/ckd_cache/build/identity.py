@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ckd_cache.build.recipe import Capture, Corpus, MaskedLm, Source, Splits, Teacher, source_name
+from ckd_cache.build.recipe import Capture, Corpus, MaskedLm, Splits, Teacher
+from ckd_cache.build.recipe_sources import Source, source_name
 from ckd_cache.errors import MismatchError
 from ckd_cache.fingerprint import differences
 from ckd_cache.format.identities import target_part_identity, teacher_part_identity

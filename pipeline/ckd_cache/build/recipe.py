@@ -10,19 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    Strict,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, Strict, field_validator, model_validator
 
-from ckd_cache.settings import one_line, read_settings
-from ckd_cache.types import JsonObject
+from ckd_cache.build.recipe_sources import NAME_PATTERN, Line, Name, Section, Source, source_name
+from ckd_cache.settings import read_settings
+from ckd_cache.types import JsonObject, JsonValue
 
 __all__ = [
     "NAME_PATTERN",
@@ -41,11 +33,6 @@ __all__ = [
     "read_recipe",
 ]
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-"""Names become folders and stand in commands."""
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-Line = Annotated[str, AfterValidator(one_line)]
-"""Text that stands in messages, tables and file names."""
 Fractions = Annotated[tuple[float, float], Strict(False)]
 Temperatures = Annotated[tuple[float, ...], Strict(False)]
 """YAML has lists and no tuples; what is inside of them stays strict."""
@@ -58,54 +45,7 @@ _SHARD_SLOTS, _CHUNK_SLOTS, _BATCH_TOKENS = 2**24, 2**20, 2**24
 _MOST_THREADS = 1_024
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class _NamedSource(_Section):
-    name: Name | None = None
-    genre: Line | None = Field(None, description="kind of text; default: the source's name")
-
-
-class _ReadingSource(_NamedSource):
-    on_error: Literal["raise", "skip"] = "raise"
-
-
-class TextFiles(_ReadingSource):
-    """Text files; documents divided by blank lines, one a line, or one a file."""
-
-    kind: Literal["text"]
-    paths: list[Line] = Field(min_length=1)
-    documents: Literal["blank-line", "line", "file"] = "blank-line"
-    encoding: Line = "utf-8"
-
-
-class JsonLines(_ReadingSource):
-    """JSON Lines; the text of a document in ``field``."""
-
-    kind: Literal["jsonl"]
-    paths: list[Line] = Field(min_length=1)
-    field: str = "text"
-
-
-class Parquet(_ReadingSource):
-    """Parquet files; the text of a document in ``column``."""
-
-    kind: Literal["parquet"]
-    paths: list[Line] = Field(min_length=1)
-    column: str = "text"
-
-
-class Docstrings(_NamedSource):
-    """The docstrings of the Python standard library."""
-
-    kind: Literal["docstrings"]
-
-
-Source = Annotated[TextFiles | JsonLines | Parquet | Docstrings, Field(discriminator="kind")]
-
-
-class Corpus(_Section):
+class Corpus(Section):
     """Where the text comes from and how it is cut into segments."""
 
     sources: list[Source] = Field(min_length=1)
@@ -120,7 +60,7 @@ class Corpus(_Section):
         return self
 
 
-class Corruption(_Section):
+class Corruption(Section):
     """What happens to a slot's token: shares of [MASK], a random token, the token itself."""
 
     mask: float = Field(0.8, ge=0, le=1)
@@ -136,7 +76,7 @@ class Corruption(_Section):
         return self
 
 
-class MaskedLm(_Section):
+class MaskedLm(Section):
     """Masked language modelling."""
 
     kind: Literal["masked_lm"] = "masked_lm"
@@ -159,14 +99,14 @@ class MaskedLm(_Section):
         return value
 
 
-class SetRecipe(_Section):
+class SetRecipe(Section):
     """A set: a corpus and an objective."""
 
     corpus: Corpus
     objective: MaskedLm = MaskedLm()
 
 
-class Teacher(_Section):
+class Teacher(Section):
     """A model whose distributions are cached."""
 
     name: Name
@@ -182,7 +122,7 @@ class Teacher(_Section):
     trust_remote_code: bool = False
 
 
-class Splits(_Section):
+class Splits(Section):
     """Shares of documents kept out of training; the rest is ``train``."""
 
     fit: float = Field(0.02, ge=0, lt=1)
@@ -196,7 +136,7 @@ class Splits(_Section):
         return self
 
 
-class Capture(_Section):
+class Capture(Section):
     """What is kept of a teacher's distributions."""
 
     top_k: int = Field(32, ge=1, le=65_535)
@@ -225,14 +165,14 @@ class Capture(_Section):
         return value
 
 
-class Shards(_Section):
+class Shards(Section):
     """Slots of a shard (unit of work and of restart) and of a chunk (unit of reading)."""
 
     slots: int = Field(131_072, ge=1, le=_SHARD_SLOTS)
     chunk_slots: int = Field(8_192, ge=1, le=_CHUNK_SLOTS)
 
 
-class Target(_Section):
+class Target(Section):
     """A mixture of the teachers."""
 
     name: Name
@@ -245,7 +185,7 @@ class Target(_Section):
     )
 
 
-class Runtime(_Section):
+class Runtime(Section):
     """How to run; nothing here changes what is built."""
 
     device: str = "auto"
@@ -272,18 +212,28 @@ class Runtime(_Section):
         return value
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole recipe, checked; relative paths are relative to ``root``."""
 
     corpus: Corpus | None = None
     objective: MaskedLm | None = None
     sets: dict[Name, SetRecipe] | None = Field(None, min_length=1)
-    teachers: list[Teacher] = Field(min_length=1)
+    teachers: list[Teacher]
     splits: Splits = Splits()
     capture: Capture = Capture()
     shards: Shards = Shards()
-    targets: list[Target] = [Target(name="gold"), Target(name="uniform", weighting="uniform")]
+    targets: list[Target] = Field(
+        [Target(name="gold"), Target(name="uniform", weighting="uniform")],
+        description="default: none where there are no teachers",
+    )
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_teachers_no_targets(cls, data: JsonValue) -> JsonValue:
+        if isinstance(data, dict) and data.get("teachers") == []:
+            return {"targets": [], **data}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -297,11 +247,9 @@ class Recipe(_Section):
         if reserved:
             message = f"a set cannot be called {', '.join(reserved)}: a cache has such a folder"
             raise ValueError(message)
-        if self.teachers[0].tokenizer == "corpus" and not self._name_tokenizers():
-            message = (
-                f"teacher {self.teachers[0].name} comes first and has `tokenizer: corpus`, so the "
-                "corpus has no tokenizer; name one as `corpus.tokenizer`"
-            )
+        self._check_tokenizers()
+        if self.targets and not self.teachers:
+            message = "`targets` mix teachers, and `teachers` is empty; leave `targets` out"
             raise ValueError(message)
         known = [teacher.name for teacher in self.teachers]
         _distinct("teacher", known)
@@ -349,8 +297,19 @@ class Recipe(_Section):
         corpus = set_recipe.corpus.model_copy(update=update)
         return set_recipe.model_copy(update={"corpus": corpus})
 
-    def _name_tokenizers(self) -> bool:
-        return all(one.corpus.tokenizer is not None for one in self.each_set().values())
+    def _check_tokenizers(self) -> None:
+        """Every set names its tokenizer, or the first teacher has one."""
+        if all(one.corpus.tokenizer is not None for one in self.each_set().values()):
+            return
+        if not self.teachers:
+            message = "there are no teachers to take a tokenizer from; name `corpus.tokenizer`"
+            raise ValueError(message)
+        if self.teachers[0].tokenizer == "corpus":
+            message = (
+                f"teacher {self.teachers[0].name} comes first and has `tokenizer: corpus`, so the "
+                "corpus has no tokenizer; name one as `corpus.tokenizer`"
+            )
+            raise ValueError(message)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -361,11 +320,6 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             used; every problem is named at once with its path.
     """
     return read_settings(path, Recipe, overrides)
-
-
-def source_name(source: Source) -> str:
-    """Name of a source; its kind where none is given."""
-    return source.name or source.kind
 
 
 def _distinct(word: str, names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ckd_cache.build.recipe import Docstrings, JsonLines, Source, TextFiles, source_name
+from ckd_cache.build.recipe_sources import Docstrings, JsonLines, Source, TextFiles, source_name
 from ckd_cache.corpus.source import (
     DocstringsSource,
     JsonlSource,

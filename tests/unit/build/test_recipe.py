@@ -107,6 +107,7 @@ shard: {slots: 5}
         ("targets=[{name: t, teachers: [a, a]}]", "found more than once: a"),
         ("corpus.sources=[{kind: docstrings, on_error: skip}]", "on_error"),
         ("teachers.0.tokenizer=corpus", "corpus.tokenizer"),
+        ("teachers=[]", "name `corpus.tokenizer`"),
         ("targets=[{name: t, temperature: 2.0}]", "temperature 2 is not captured"),
         ("targets=[{name: t, teachers: [z]}]", "no teacher called z"),
         ("targets=[{name: t}, {name: t}]", "found more than once: t"),
@@ -134,6 +135,39 @@ shard: {slots: 5}
 )
 def test_values_that_cannot_be_used(tmp_path, override, said):
     assert said in problems(tmp_path, SMALL, override)
+
+
+def test_without_teachers_there_are_no_targets(tmp_path):
+    path = written(tmp_path, SMALL)
+    recipe = read_recipe(path, ["teachers=[]", "corpus.tokenizer=models/t"])
+    assert (recipe.teachers, recipe.targets) == ([], [])
+    assert recipe.tokenizer_of(recipe.each_set()["text"]) == ("models/t", None)
+    assert recipe.identity()["teachers"] == []
+
+
+def test_every_set_names_its_tokenizer_where_there_are_no_teachers(tmp_path):
+    text = """
+sets:
+  a: {corpus: {sources: [{kind: docstrings}], tokenizer: models/t}}
+  b: {corpus: {sources: [{kind: docstrings}]}}
+teachers: []
+"""
+    assert "no teachers to take a tokenizer from" in problems(tmp_path, text)
+    whole = read_recipe(written(tmp_path, text), ["sets.b.corpus.tokenizer=models/t"])
+    assert list(whole.each_set()) == ["a", "b"]
+
+
+def test_targets_without_teachers_are_refused(tmp_path):
+    overrides = ["teachers=[]", "corpus.tokenizer=models/t", "targets=[{name: t}]"]
+    message = problems(tmp_path, SMALL, *overrides)
+    assert "`teachers` is empty" in message
+    assert "leave `targets` out" in message
+
+
+def test_teachers_are_never_left_out_by_mistake(tmp_path):
+    message = problems(tmp_path, SMALL.partition("teachers")[0])
+    assert "teachers" in message
+    assert "is missing" in message
 
 
 INTEGERS = (
