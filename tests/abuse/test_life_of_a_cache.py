@@ -31,7 +31,7 @@ from ckd_cache.build.merging import merge_cache
 from ckd_cache.build.recipe import read_recipe
 from ckd_cache.build.repair import repair_cache
 from ckd_cache.build.run import build_cache
-from ckd_cache.build.target_stage import TargetRequest
+from ckd_cache.build.target_request import TargetRequest
 from ckd_cache.errors import DamagedCacheError
 from ckd_cache.format.reader import open_cache
 from ckd_cache.format.verify import verify_cache

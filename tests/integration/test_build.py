@@ -18,7 +18,7 @@ from tests.integration.builds import StopError, rebuild, stop_after
 
 import ckd_cache
 from ckd_cache.build.merging import merge_cache
-from ckd_cache.build.target_stage import TargetRequest
+from ckd_cache.build.target_request import TargetRequest
 from ckd_cache.errors import (
     CacheLockedError,
     MergeError,

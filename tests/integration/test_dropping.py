@@ -18,7 +18,7 @@ from tests.integration.builds import Notes, rebuild, stopped
 import ckd_cache
 from ckd_cache.build.dropping import DropRequest, drop_from_cache, plan_drop
 from ckd_cache.build.merging import merge_cache
-from ckd_cache.build.target_stage import TargetRequest
+from ckd_cache.build.target_request import TargetRequest
 from ckd_cache.cli.main import cli
 from ckd_cache.errors import IncompleteCacheError, MergeError, MismatchError
 from ckd_cache.format.inventory import inventory_of

@@ -13,7 +13,7 @@ from tests.integration.builds import rebuild, stopped
 
 import ckd_cache
 from ckd_cache.build.merging import merge_cache
-from ckd_cache.build.target_stage import TargetRequest
+from ckd_cache.build.target_request import TargetRequest
 from ckd_cache.corpus.deduplicate import text_key
 from ckd_cache.corpus.masking import MaskSettings, mask_segments
 from ckd_cache.errors import CorpusError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ckd_cache.build.outcome import Outcome
 from ckd_cache.build.session import Session
-from ckd_cache.build.target_stage import TargetRequest, fill_target
+from ckd_cache.build.target_request import TargetRequest
+from ckd_cache.build.target_stage import fill_target
 from ckd_cache.errors import MergeError
 from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import open_cache
@@ -17,7 +18,11 @@ __all__ = ["merge_cache"]
 
 
 def merge_cache(
-    cache: Path, set_name: str, request: TargetRequest, progress: Progress = SILENT
+    cache: Path,
+    set_name: str,
+    request: TargetRequest,
+    progress: Progress = SILENT,
+    threads: int | None = None,
 ) -> Outcome:
     """Make a target; no model is loaded.
 
@@ -28,6 +33,7 @@ def merge_cache(
         set_name: the set whose teachers are merged.
         request: what to make.
         progress: who listens.
+        threads: to merge with; None for all cores.
 
     Raises:
         CacheNotFoundError: there is no cache.
@@ -45,6 +51,13 @@ def merge_cache(
     with CacheWriter.begin(cache) as writer:
         refuse_missing_files(open_cache(cache))
         manifest = writer.manifest or manifest
-        session = Session(writer, manifest.recipe, manifest.provenance, progress, manifest.complete)
+        session = Session(
+            writer,
+            manifest.recipe,
+            manifest.provenance,
+            progress,
+            manifest.complete,
+            threads=threads,
+        )
         fill_target(session, set_name, request)
         return Outcome.of(session.manifest, session.computed)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ckd_cache.build.increments import check_increments
 from ckd_cache.build.planning import find_teacher, plan_teacher
-from ckd_cache.build.recipe import MaskedLm, Recipe, Target
+from ckd_cache.build.recipe import MaskedLm, Recipe
 from ckd_cache.build.segments_stage import Cut, plan_segments
 from ckd_cache.build.slots_stage import check_slots
 from ckd_cache.build.support_stage import support_identity
 from ckd_cache.build.target_growth import check_target_teachers
-from ckd_cache.build.target_stage import TargetRequest, check_target
+from ckd_cache.build.target_request import TargetRequest, request_in_recipe
+from ckd_cache.build.target_stage import check_target
 from ckd_cache.build.teacher_stage import PlannedTeacher, check_teacher_record
 from ckd_cache.corpus.tokenizer import load_tokenizer
 from ckd_cache.format.manifest import Manifest
@@ -69,18 +70,7 @@ def plan_build(recipe: Recipe, root: Path, progress: Progress) -> BuildPlan:
         cuts={name: plan_segments(recipe, root, name, tokenizers[name], progress) for name in sets},
         objectives={name: set_recipe.objective for name, set_recipe in sets.items()},
         teachers=teachers,
-        targets=[_request(target, recipe) for target in recipe.targets],
-    )
-
-
-def _request(target: Target, recipe: Recipe) -> TargetRequest:
-    return TargetRequest(
-        name=target.name,
-        weighting=target.weighting,
-        tau=target.tau,
-        temperature=target.temperature,
-        top_k=target.top_k or recipe.capture.top_k,
-        teachers=tuple(target.teachers) if target.teachers else None,
+        targets=[request_in_recipe(one, recipe.capture.top_k) for one in recipe.targets],
     )
 
 

@@ -13,6 +13,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Strict, field_validator, model_validator
 
 from ckd_cache.build.recipe_sources import NAME_PATTERN, Line, Name, Section, Source, source_name
+from ckd_cache.build.target_request import request_in_recipe, rule_of
+from ckd_cache.build.target_section import Target
+from ckd_cache.errors import MergeError
 from ckd_cache.settings import read_settings
 from ckd_cache.types import JsonObject, JsonValue
 
@@ -172,19 +175,6 @@ class Shards(Section):
     chunk_slots: int = Field(8_192, ge=1, le=_CHUNK_SLOTS)
 
 
-class Target(Section):
-    """A mixture of the teachers."""
-
-    name: Name
-    weighting: Literal["uniform", "gold"] = "gold"
-    tau: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)
-    top_k: int | None = Field(None, ge=1, le=65_535, description="default: capture.top_k")
-    teachers: list[Name] | None = Field(
-        None, min_length=1, description="default: all teachers of the recipe"
-    )
-
-
 class Runtime(Section):
     """How to run; nothing here changes what is built."""
 
@@ -277,7 +267,12 @@ class Recipe(Section):
         """The resolved recipe without ``runtime``, as it goes into the manifest."""
         sets = {name: self._resolved_set(one) for name, one in self.each_set().items()}
         targets = [
-            target.model_copy(update={"top_k": target.top_k or self.capture.top_k})
+            target.model_copy(
+                update={
+                    "top_k": target.top_k or self.capture.top_k,
+                    "tau": request_in_recipe(target, self.capture.top_k).softness,
+                }
+            )
             for target in self.targets
         ]
         update = {"corpus": None, "objective": None, "sets": sets, "targets": targets}
@@ -346,3 +341,9 @@ def _check_target(target: Target, known: Sequence[str], capture: Capture) -> Non
             f"add it to capture.temperatures, now {list(capture.temperatures)}"
         )
         raise ValueError(message)
+    try:
+        request = request_in_recipe(target, capture.top_k)
+        rule_of(request, tuple(target.teachers or known), capture.top_k)
+    except MergeError as error:
+        message = f"target {target.name}: {error}"
+        raise ValueError(message) from error

@@ -13,7 +13,7 @@ from ckd_cache.build.segments_stage import fill_segments
 from ckd_cache.build.session import Session
 from ckd_cache.build.slots_stage import fill_slots
 from ckd_cache.build.target_growth import fill_targets
-from ckd_cache.build.target_stage import TargetRequest
+from ckd_cache.build.target_request import TargetRequest
 from ckd_cache.build.teacher_stage import (
     fill_teacher,
     resident,
@@ -48,7 +48,13 @@ def build_cache(recipe: Recipe, root: Path, cache: Path, progress: Progress = SI
     with CacheWriter.begin(cache) as writer:
         if writer.manifest is not None:
             refuse_missing_files(open_cache(cache))
-        session = Session(writer, recipe.identity(), _provenance(recipe), progress)
+        session = Session(
+            writer,
+            recipe.identity(),
+            _provenance(recipe),
+            progress,
+            threads=recipe.runtime.threads,
+        )
         refuse_changes(session.manifest, plan)
         for name, cut in plan.cuts.items():
             fill_segments(session, cut)

@@ -28,6 +28,7 @@ class Session:
         complete: what the manifest shall say at the next commit: false while a recipe is being
             built, for a merge what it said before.
         computed: shards published by this run.
+        threads: to merge with; None for all cores. Changes no number.
     """
 
     writer: CacheWriter
@@ -36,6 +37,7 @@ class Session:
     progress: Progress
     complete: bool = False
     computed: int = 0
+    threads: int | None = None
 
     @property
     def manifest(self) -> Manifest:

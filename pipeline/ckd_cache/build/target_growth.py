@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from ckd_cache.build.identity import target_part_identity, teacher_part_identity
 from ckd_cache.build.session import Session
-from ckd_cache.build.target_stage import TargetRequest, fill_target, request_of
+from ckd_cache.build.target_request import TargetRequest, request_of
+from ckd_cache.build.target_stage import fill_target
 from ckd_cache.errors import MismatchError
 from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.manifest import PartRecord, SetRecord, TargetRecord

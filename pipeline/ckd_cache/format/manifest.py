@@ -15,6 +15,7 @@ from ckd_cache.types import JsonObject, JsonValue
 __all__ = [
     "FilesRecord",
     "FilledPart",
+    "GatherRecord",
     "IncrementRecord",
     "Manifest",
     "PartRecord",
@@ -145,7 +146,15 @@ class TeacherRecord(_Record):
 
 
 class TargetRecord(_Record):
-    """A target of a set: its rule, its teachers in order, and for which parts it was made."""
+    """A target of a set: its rule, its teachers in order, and for which parts it was made.
+
+    Attributes:
+        mixture: ``arithmetic`` or ``geometric``.
+        calibrate: whether fitted temperatures are used.
+        settings: what else the rule was given, by name; only what it has been given.
+        fit: what was learned on the split ``fit``; None where nothing was.
+        stored: False for a rule that is only recorded, to be used at load time.
+    """
 
     weighting: str
     tau: float | None
@@ -155,6 +164,11 @@ class TargetRecord(_Record):
     max_nats: Annotated[float, Field(ge=0)]
     teachers: Annotated[list[_Name], Field(strict=False)]
     missing: str
+    mixture: str = "arithmetic"
+    calibrate: str = "none"
+    settings: dict[str, JsonValue] = {}
+    fit: dict[str, JsonValue] | None = None
+    stored: bool = True
     identity: dict[str, JsonValue]
     parts: dict[_Part, FilledPart]
 
@@ -164,8 +178,32 @@ class TargetRecord(_Record):
         return Capture(self.k, (self.temperature,), self.max_nats, self.step)
 
 
+class GatherRecord(_Record):
+    """Logprobs that one teacher gives to the ids which others of its group keep and it does not.
+
+    Attributes:
+        teacher: whose logprobs these are.
+        group: teachers whose kept ids make the union, sorted; ``teacher`` among them.
+        width: most gathered ids of a slot, the size of the third axis.
+        step: width in nats of the grid that logprobs are rounded to; 0: stored as float32.
+    """
+
+    teacher: _Name
+    group: Annotated[list[_Name], Field(strict=False)]
+    width: _Size
+    step: Annotated[float, Field(ge=0)]
+    identity: dict[str, JsonValue]
+    parts: dict[_Part, FilledPart]
+
+
 class SetRecord(_Record):
-    """A set of examples with one objective, one support and one numbering."""
+    """A set of examples with one objective, one support and one numbering.
+
+    Attributes:
+        twin_of: the set whose examples these are, cut by another tokenizer; None for a set of its
+            own.
+        gathers: by name, see ``GatherRecord``.
+    """
 
     kind: Literal["masked_lm"]
     support: _Sha256
@@ -177,6 +215,8 @@ class SetRecord(_Record):
     parts: list[PartRecord]
     teachers: dict[_Name, TeacherRecord]
     targets: dict[_Name, TargetRecord]
+    twin_of: _Name | None = None
+    gathers: dict[_Name, GatherRecord] = {}
 
     def layout(self, support_size: int) -> Layout:
         """How the examples are cut."""

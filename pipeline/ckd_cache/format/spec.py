@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 FORMAT_NAME: Final = "ckd-cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NUMERICS_VERSION = 1
 """Of the rules by which logits become distributions and these a mixture; part of fingerprints."""
 MANIFEST_NAME = "ckd.json"

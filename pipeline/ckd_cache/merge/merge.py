@@ -1,37 +1,26 @@
-"""Teachers' distributions to a target, for the examples of one read."""
+"""Teachers' distributions to a target, for the used slots of some examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ckd_cache.errors import MergeError
 from ckd_cache.format.spec import Capture
+from ckd_cache.merge.mixing import MixPlan, mix_slots
 from ckd_cache.merge.rule import TargetRule, check_captures
-from ckd_cache.merge.weights import WEIGHTINGS
-from ckd_cache.numerics.bounds import rounding_at, uncertain
-from ckd_cache.numerics.logspace import log_probability, logsumexp
-from ckd_cache.numerics.mixture import Component, mix, temper, temper_scalar
-from ckd_cache.numerics.quantise import float_up, step_of
+from ckd_cache.merge.slots import UsedSlots, slots_of_arrays
+from ckd_cache.merge.voices import Voice, voice_of
+from ckd_cache.merge.weighing import calibrated_indices, matched_weights, plain_indices, weights_of
+from ckd_cache.numerics.quantise import step_of
 from ckd_cache.types import Array, TargetArrays, TeacherArrays, array_names, iter_ranges
 
-__all__ = ["merge_arrays"]
+__all__ = ["check_present", "merge_arrays", "merge_voices"]
 
 _CANDIDATES_AT_ONCE = 1 << 18
 """Candidate ids that are worked on at a time: about 30 MB of float64 and int64."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is the same for all slots of a merge."""
-
-    rule: TargetRule
-    captures: tuple[Capture, ...]
-    k: int
-    step: float
 
 
 def merge_arrays(
@@ -43,7 +32,9 @@ def merge_arrays(
     support_size: int,
     quantise_max_nats: float,
 ) -> TargetArrays:
-    """Merge teachers into a target, not yet rounded for the disk.
+    """Merge teachers that are in memory into a target, not yet rounded for the disk.
+
+    Every example counts as a segment and as a document of its own, all of one genre.
 
     Args:
         teachers: decoded distributions of the same B examples, in the order of ``rule.teachers``;
@@ -51,7 +42,7 @@ def merge_arrays(
         captures: what is kept of each of them.
         gold_ids: (B, M).
         slot_mask: (B, M), True on used slots.
-        rule: how to merge.
+        rule: how to merge; with its fit, if it needs one.
         support_size: number of ids of the support.
         quantise_max_nats: ``max_nats`` that the target will be stored with, which ``uncertain``
             accounts for; 0 if it is stored exactly.
@@ -64,94 +55,65 @@ def merge_arrays(
     """
     check_captures(rule, captures)
     for name, arrays in zip(rule.teachers, teachers, strict=True):
-        _check_present(name, arrays, slot_mask)
-    plan = _Plan(rule, tuple(captures), rule.effective_k(support_size), step_of(quantise_max_nats))
-    result = _blank(slot_mask.shape, plan.k, len(captures))
-    rows, columns = np.nonzero(slot_mask)
-    width = sum(capture.k + 1 for capture in captures)
-    for start, stop in iter_ranges(rows.size, max(1, _CANDIDATES_AT_ONCE // width)):
-        slots = (rows[start:stop], columns[start:stop])
-        merged = _merge_slots(
-            [_Flat.of(arrays, slots) for arrays in teachers], gold_ids[slots], plan
+        check_present(name, arrays, slot_mask)
+    slots = slots_of_arrays(slot_mask, gold_ids)
+    voices = [
+        voice_of(name, arrays, capture, slots.at)
+        for name, arrays, capture in zip(rule.teachers, teachers, captures, strict=True)
+    ]
+    return merge_voices(slots, voices, rule, support_size, quantise_max_nats)
+
+
+def merge_voices(
+    slots: UsedSlots,
+    voices: Sequence[Voice],
+    rule: TargetRule,
+    support_size: int,
+    quantise_max_nats: float,
+) -> TargetArrays:
+    """Merge teachers at the used slots of some whole examples; see ``merge_arrays``.
+
+    Args:
+        slots: the N used slots of B examples.
+        voices: the S teachers at these slots, in the order of ``rule.teachers``.
+        rule: how to merge; with its fit, if it needs one.
+        support_size: number of ids of the set's support.
+        quantise_max_nats: as of ``merge_arrays``.
+    """
+    plan = MixPlan(rule, rule.effective_k(support_size), support_size, step_of(quantise_max_nats))
+    result = _blank(slots.shape, plan.k, len(voices))
+    if not len(slots):
+        return result
+    weights, evidence = weights_of(slots, voices, rule)
+    matched = matched_weights(evidence, rule)
+    width = sum(voice.capture.k + 1 for voice in voices)
+    for start, stop in iter_ranges(len(slots), max(1, _CANDIDATES_AT_ONCE // width)):
+        piece = slots.piece(start, stop)
+        said = [voice.piece(start, stop) for voice in voices]
+        indices = (
+            calibrated_indices(piece, said, rule)
+            if rule.calibrate == "target"
+            else plain_indices(piece, said, rule.temperature)
         )
-        for name, values in merged.items():
-            result[name][slots] = values
+        own = None if matched is None else matched[start:stop]
+        mixed = mix_slots(piece, said, indices, weights[start:stop], plan, own)
+        for name, values in mixed.items():
+            result[name][piece.at] = values
+    result.weights[slots.at] = weights
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Flat:
-    """One teacher at N slots; float64 and int64."""
+def check_present(name: str, arrays: TeacherArrays, slot_mask: NDArray[np.bool_]) -> None:
+    """Check that a teacher has a distribution at every used slot.
 
-    ids: NDArray[np.int64]
-    logprobs: NDArray[np.float64]
-    n_valid: NDArray[np.int64]
-    tail: NDArray[np.float64]
-    logsumexp: NDArray[np.float64]
-    gold_logprob: NDArray[np.float64]
+    Args:
+        name: of the teacher.
+        arrays: decoded, B examples.
+        slot_mask: (B, M).
 
-    @classmethod
-    def of(cls, arrays: TeacherArrays, slots: tuple[Array, Array]) -> _Flat:
-        return cls(
-            ids=arrays.ids[slots].astype(np.int64),
-            logprobs=arrays.logprobs[slots].astype(np.float64),
-            n_valid=arrays.n_valid[slots].astype(np.int64),
-            tail=arrays.tail[slots].astype(np.float64),
-            logsumexp=arrays.logsumexp[slots].astype(np.float64),
-            gold_logprob=arrays.gold_logprob[slots].astype(np.float64),
-        )
-
-
-def _merge_slots(
-    flats: Sequence[_Flat], gold_ids: NDArray[np.int64], plan: _Plan
-) -> dict[str, Array]:
-    temperature = plan.rule.temperature
-    scalars = np.stack([flat.gold_logprob for flat in flats], axis=1)
-    weights = WEIGHTINGS[plan.rule.weighting](scalars, plan.rule.tau)
-    golds = [
-        _tempered_gold(flat, capture, temperature)
-        for flat, capture in zip(flats, plan.captures, strict=True)
-    ]
-    components = [
-        _component(flat, capture, gold, temperature)
-        for flat, capture, gold in zip(flats, plan.captures, golds, strict=True)
-    ]
-    mixture = mix(components, weights, gold_ids, plan.k)
-    roundings = [rounding_at(capture.step, temperature) for capture in plan.captures]
-    bound = uncertain(components, weights, mixture, roundings, rounding_at(plan.step, 1.0))
-    # Sorted, so that the order of teachers changes no bit.
-    gold_parts = np.sort(log_probability(weights) + np.stack(golds, axis=1), axis=1)
-    return {
-        "ids": mixture.ids,
-        "logprobs": mixture.logprobs,
-        "n_valid": mixture.n_valid,
-        "tail": np.minimum(log_probability(mixture.tail), 0.0),
-        "weights": weights,
-        "uncertain": float_up(bound),
-        "gold_logprob": np.minimum(logsumexp(gold_parts), 0.0),
-    }
-
-
-def _tempered_gold(flat: _Flat, capture: Capture, temperature: float) -> NDArray[np.float64]:
-    lse_one = flat.logsumexp[:, capture.temperatures.index(1.0)]
-    lse = flat.logsumexp[:, capture.temperatures.index(temperature)]
-    return temper_scalar(flat.gold_logprob, lse_one, lse, temperature)
-
-
-def _component(
-    flat: _Flat, capture: Capture, gold: NDArray[np.float64], temperature: float
-) -> Component:
-    tail = flat.tail[:, capture.temperatures.index(temperature)]
-    return Component(
-        ids=flat.ids,
-        kept=temper(flat.logprobs, flat.n_valid, tail, temperature),
-        n_valid=flat.n_valid,
-        tail=np.exp(tail),
-        gold=np.exp(gold),
-    )
-
-
-def _check_present(name: str, arrays: TeacherArrays, slot_mask: NDArray[np.bool_]) -> None:
+    Raises:
+        MergeError: it has other examples, or none at a used slot.
+    """
     if arrays.n_valid.shape != slot_mask.shape:
         message = (
             f"teacher {name!r} has distributions of shape {arrays.n_valid.shape}, expected "
@@ -171,7 +133,7 @@ def _check_present(name: str, arrays: TeacherArrays, slot_mask: NDArray[np.bool_
 
 
 def _blank(shape: tuple[int, ...], k: int, n_teachers: int) -> TargetArrays:
-    sizes: dict[str, tuple[int, ...]] = {
+    sizes: Mapping[str, tuple[int, ...]] = {
         "ids": (*shape, k),
         "logprobs": (*shape, k),
         "weights": (*shape, n_teachers),

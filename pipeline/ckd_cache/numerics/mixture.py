@@ -37,6 +37,8 @@ class Component:
     n_valid: NDArray[np.int64]
     tail: NDArray[np.float64]
     gold: NDArray[np.float64]
+    more_ids: NDArray[np.int64] | None = None
+    more: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def temper(
     logprobs: NDArray[np.float64],
     n_valid: NDArray[np.int64],
     tail: NDArray[np.float64],
-    temperature: float,
+    temperature: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Kept probabilities at a temperature, scaled so that they sum to ``1 - exp(tail)``.
 
@@ -89,13 +91,14 @@ def temper(
         logprobs: (N, k) at temperature 1.
         n_valid: (N,) kept entries.
         tail: (N,) log of the mass outside, at ``temperature``.
-        temperature: T > 0.
+        temperature: T > 0, one for all or (N,).
 
     Returns:
         (N, k); 0 from rank ``n_valid`` on.
     """
     used = (np.arange(logprobs.shape[1]) < n_valid[:, None]) & np.isfinite(logprobs)
-    scaled = np.where(used, logprobs / temperature, -np.inf)
+    divisor = np.asarray(temperature, dtype=np.float64).reshape(-1, 1)
+    scaled = np.where(used, logprobs / divisor, -np.inf)
     top = scaled.max(axis=1, keepdims=True, initial=-np.inf)
     powers = np.exp(scaled - np.where(np.isfinite(top), top, 0.0))
     total = powers.sum(axis=1)

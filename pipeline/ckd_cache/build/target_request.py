@@ -1,0 +1,209 @@
+"""A target as a person asks for it, as a recipe says it, and as a cache has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ckd_cache.build.recipe_sources import NAME_PATTERN
+from ckd_cache.build.target_section import Target
+from ckd_cache.errors import RecipeError
+from ckd_cache.format.manifest import TargetRecord
+from ckd_cache.merge.fit import fit_from_json
+from ckd_cache.merge.rule import TargetRule
+from ckd_cache.merge.weightings import WEIGHTINGS
+from ckd_cache.types import JsonObject
+
+__all__ = [
+    "TargetRequest",
+    "request_in_recipe",
+    "request_of",
+    "rule_identity",
+    "rule_of",
+    "rule_settings",
+]
+
+_NAME = re.compile(NAME_PATTERN)
+_DEFAULTS = {"mixture": "arithmetic", "calibrate": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRequest:
+    """A target as a person asks for it.
+
+    Attributes:
+        name: of the target.
+        weighting: rule of the prediction weights.
+        tau: softness of the rule; None for the rule's own.
+        temperature: of the target.
+        top_k: entries kept a slot; None for as many as the first teacher's.
+        teachers: names, in order; None for those the target has if it is there, else for all that
+            the set has.
+        missing: what becomes of ids that a teacher does not keep.
+        mixture: ``arithmetic`` or ``geometric``.
+        calibrate: ``none``, ``weights`` or ``target``.
+        prior: of ``gold`` and ``segment_loo``.
+        weights: of ``fixed``, by teacher.
+        shuffle: of ``random``.
+        seed: of ``random``.
+        stored: False to record the rule only, for use at load time.
+
+    Raises:
+        RecipeError: the name cannot be a folder's.
+    """
+
+    name: str
+    weighting: str
+    tau: float | None = None
+    temperature: float = 1.0
+    top_k: int | None = None
+    teachers: tuple[str, ...] | None = None
+    missing: str = "bucket"
+    mixture: str = "arithmetic"
+    calibrate: str = "none"
+    prior: str = "uniform"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    shuffle: str = "teachers"
+    seed: int = 0
+    stored: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the name, which becomes a folder."""
+        if not _NAME.fullmatch(self.name):
+            message = (
+                f"a target cannot be called {self.name!r}; expected up to 64 letters, digits, "
+                "`_` and `-`, beginning with a letter or digit. Give it another name."
+            )
+            raise RecipeError(message)
+
+    @property
+    def softness(self) -> float:
+        """The tau that is meant."""
+        if self.tau is not None or self.weighting not in WEIGHTINGS:
+            return 1.0 if self.tau is None else self.tau
+        return WEIGHTINGS[self.weighting].tau
+
+
+def request_in_recipe(target: Target, top_k: int) -> TargetRequest:
+    """The request that a recipe makes; ``top_k`` is that of its capture."""
+    return TargetRequest(
+        name=target.name,
+        weighting=target.weighting,
+        tau=target.tau,
+        temperature=target.temperature,
+        top_k=target.top_k or top_k,
+        teachers=tuple(target.teachers) if target.teachers else None,
+        missing=target.missing,
+        mixture=target.mixture,
+        calibrate=target.calibrate,
+        prior=target.prior,
+        weights=target.weights or {},
+        shuffle=target.shuffle,
+        seed=target.seed,
+        stored=target.stored,
+    )
+
+
+def request_of(name: str, record: TargetRecord) -> TargetRequest:
+    """The request that a target in a cache was made by."""
+    settings = record.settings
+    return TargetRequest(
+        name=name,
+        weighting=record.weighting,
+        tau=record.tau,
+        temperature=record.temperature,
+        top_k=record.k,
+        teachers=tuple(record.teachers),
+        missing=record.missing,
+        mixture=record.mixture,
+        calibrate=record.calibrate,
+        prior=settings.get("prior", "uniform"),
+        weights=settings.get("weights", {}),
+        shuffle=settings.get("shuffle", "teachers"),
+        seed=settings.get("seed", 0),
+        stored=record.stored,
+    )
+
+
+def rule_of(
+    request: TargetRequest, teachers: tuple[str, ...], top_k: int, fit: JsonObject | None = None
+) -> TargetRule:
+    """The rule that a request means.
+
+    Args:
+        request: what is asked for.
+        teachers: its teachers, in order.
+        top_k: entries to keep.
+        fit: what was learned, as the manifest has it.
+
+    Raises:
+        MergeError: the fields of the request do not go together.
+    """
+    lacking = tuple(name for name in teachers if name not in request.weights)
+    unknown = tuple(name for name in request.weights if name not in teachers)
+    # Handed on as they are where they do not fit: the rule's own message then speaks of them.
+    fits = not lacking and not unknown
+    weights = (
+        tuple(request.weights[name] for name in teachers)
+        if fits
+        else (
+            *request.weights.values(),
+            *(0.0 for _ in unknown),
+        )
+    )
+    return TargetRule(
+        weighting=request.weighting,
+        tau=request.softness,
+        temperature=request.temperature,
+        top_k=top_k,
+        teachers=teachers,
+        missing=request.missing,
+        mixture=request.mixture,
+        calibrate=request.calibrate,
+        prior=request.prior,
+        weights=weights,
+        shuffle=request.shuffle,
+        seed=request.seed,
+        fit=None if fit is None else fit_from_json(fit),
+    )
+
+
+def rule_settings(rule: TargetRule) -> JsonObject:
+    """Settings that only some rules have, by name, as far as this rule has them."""
+    settings: JsonObject = {}
+    if rule.prior != "uniform":
+        settings["prior"] = rule.prior
+    if rule.weighting == "fixed":
+        settings["weights"] = dict(zip(rule.teachers, rule.weights, strict=True))
+    if rule.weighting == "random":
+        settings |= {"shuffle": rule.shuffle, "seed": rule.seed}
+    return settings
+
+
+def rule_identity(rule: TargetRule, k: int, max_nats: float, fit: JsonObject | None) -> JsonObject:
+    """Identity of a target, without its teacher parts.
+
+    Members that format version 1 did not have are there only where they say something, so that
+    the fingerprints of its targets stay as they are.
+
+    Args:
+        rule: what makes the target.
+        k: entries kept of a slot.
+        max_nats: what quantising the target may cost.
+        fit: what was learned, as the manifest has it; its numbers count, not what it says of them.
+    """
+    learned = {} if fit is None else {name: fit[name] for name in fit if name != "on"}
+    extra = {"mixture": rule.mixture, "calibrate": rule.calibrate, **rule_settings(rule)}
+    if learned:
+        extra["fit"] = learned
+    return {
+        "teachers": list(rule.teachers),
+        "weighting": rule.weighting,
+        "tau": rule.tau,
+        "temperature": rule.temperature,
+        "top_k": k,
+        "missing": rule.missing,
+        "max_nats": max_nats,
+        **{name: value for name, value in extra.items() if value != _DEFAULTS.get(name)},
+    }
