@@ -10,8 +10,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ckd_cache.merge.controls import random_weights
 from ckd_cache.merge.evidence import Evidence
-from ckd_cache.merge.softmax import softmax_weights
+from ckd_cache.merge.label_free import (
+    entropy_linear_weights,
+    entropy_weights,
+    fixed_weights,
+    max_prob_weights,
+    segment_entropy_weights,
+    uniform_weights,
+)
+from ckd_cache.merge.label_using import (
+    avg_ce_weights,
+    ca_mkd_weights,
+    correctness_weights,
+    gold_weights,
+    min_ce_weights,
+    segment_loo_weights,
+)
 
 if TYPE_CHECKING:
     from ckd_cache.merge.rule import TargetRule
@@ -27,7 +43,7 @@ class Weighting:
         weigh: (evidence, rule) to weights (N, S), non-negative, rows of sum 1, 0 where a teacher
             is not present.
         tau: softness that is taken where none is given.
-        uses_gold: the weights of a slot look at gold: its own, or that of other slots.
+        uses_gold: the target at a slot looks at gold: its own, or that of other slots.
         fitted: something is learned on the split ``fit`` first.
         sharpened: gold is given as much more as gold's weights would give it.
     """
@@ -39,14 +55,21 @@ class Weighting:
     sharpened: bool = False
 
 
-def _uniform(evidence: Evidence, rule: TargetRule) -> NDArray[np.float64]:
-    return softmax_weights(np.zeros(evidence.present.shape), 1.0, evidence.present)
-
-
-def _gold(evidence: Evidence, rule: TargetRule) -> NDArray[np.float64]:
-    return softmax_weights(evidence.gold_logprob, rule.tau, evidence.present)
-
-
 WEIGHTINGS: Mapping[str, Weighting] = MappingProxyType(
-    {"uniform": Weighting(_uniform), "gold": Weighting(_gold, uses_gold=True)}
+    {
+        "uniform": Weighting(uniform_weights),
+        "fixed": Weighting(fixed_weights),
+        "gold": Weighting(gold_weights, uses_gold=True),
+        "max_prob": Weighting(max_prob_weights),
+        "entropy": Weighting(entropy_weights),
+        "entropy_linear": Weighting(entropy_linear_weights),
+        "ca_mkd": Weighting(ca_mkd_weights, uses_gold=True),
+        "correctness": Weighting(correctness_weights, uses_gold=True),
+        "min_ce": Weighting(min_ce_weights, tau=0.0, uses_gold=True),
+        "avg_ce": Weighting(avg_ce_weights, uses_gold=True),
+        "segment_entropy": Weighting(segment_entropy_weights),
+        "segment_loo": Weighting(segment_loo_weights, uses_gold=True),
+        "random": Weighting(random_weights, uses_gold=True),
+        "gold_sharpened_uniform": Weighting(uniform_weights, uses_gold=True, sharpened=True),
+    }
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ckd_cache.numerics.philox import words
+from ckd_cache.numerics.philox import words, words_at
 
 _MASK = (1 << 64) - 1
 
@@ -54,3 +54,18 @@ def test_words_are_those_of_the_format(seed, view, segment, count):
 
 def test_fewer_words_are_a_prefix():
     assert words(3, 1, 4, 300)[:17].tolist() == words(3, 1, 4, 17).tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 9])
+def test_words_of_slots_are_those_of_their_counters(count):
+    example = np.array([0, 3, 3, 2**62 + 12_345], dtype=np.int64)
+    slot = np.array([0, 0, 126, 5], dtype=np.int64)
+    found = words_at(2**63 + 9, 2, example, slot, count)
+    assert found.dtype == np.uint64
+    assert found.shape == (4, count)
+    for row, e, s in zip(found.tolist(), example.tolist(), slot.tolist(), strict=True):
+        expected = [
+            word for b in range(1, 4) for word in _philox4x64_10([b, e, s, 2], [2**63 + 9, 0])
+        ]
+        assert row == expected[:count]
+    assert words_at(0, 1, example[:0], slot[:0], count).shape == (0, count)
