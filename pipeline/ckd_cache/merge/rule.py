@@ -32,7 +32,7 @@ class TargetRule:
         prior: of ``gold`` and ``segment_loo``.
         weights: of ``fixed``, in the order of ``teachers``; else empty.
         shuffle: of ``random``.
-        seed: of ``random``.
+        seed: of ``random``, 0 … 2^63 - 1.
         fit: what was learned on the split ``fit``; None where nothing was, or not yet.
 
     Raises:
@@ -62,6 +62,7 @@ class TargetRule:
         _check_name("prior", self.prior, PRIORS)
         _check_name("shuffle", self.shuffle, SHUFFLES)
         _check_tau(self.tau)
+        _check_seed(self.seed)
         _check_positive("temperature", self.temperature)
         if self.top_k < 1:
             message = f"top_k is {self.top_k}, but a target keeps at least 1 id: set top_k >= 1"
@@ -134,6 +135,12 @@ def _check_name(field: str, found: str, known: Sequence[str]) -> None:
 def _check_tau(found: float) -> None:
     if not (math.isfinite(found) and found >= 0.0):
         message = f"tau is {found}, expected a finite number, 0 or above: set tau, e.g. to 1.0"
+        raise MergeError(message)
+
+
+def _check_seed(found: int) -> None:
+    if not 0 <= found < 2**63:
+        message = f"seed is {found}, expected a whole number from 0 to 2^63 - 1: set seed, e.g. to 0"
         raise MergeError(message)
 
 
