@@ -60,4 +60,5 @@ def merge_cache(
             threads=threads,
         )
         fill_target(session, set_name, request)
-        return Outcome.of(session.manifest, session.computed)
+        recorded = request.name if not request.stored else None
+        return Outcome.of(session.manifest, session.computed, recorded)

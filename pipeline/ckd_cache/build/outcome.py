@@ -23,6 +23,7 @@ class Outcome:
         slots: used slots in the cache.
         teachers: names of the teachers in the cache.
         targets: names of the targets in the cache.
+        recorded: name of the target whose rule alone was recorded by this run, if any.
     """
 
     shards: int
@@ -31,9 +32,10 @@ class Outcome:
     slots: int
     teachers: tuple[str, ...]
     targets: tuple[str, ...]
+    recorded: str | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, shards: int) -> Self:
+    def of(cls, manifest: Manifest, shards: int, recorded: str | None = None) -> Self:
         """The result of a run that computed ``shards`` shards and left this manifest."""
         sets = manifest.sets.values()
         return cls(
@@ -43,6 +45,7 @@ class Outcome:
             slots=sum(part.slots for record in sets for part in record.parts),
             teachers=tuple(dict.fromkeys(name for record in sets for name in record.teachers)),
             targets=tuple(dict.fromkeys(name for record in sets for name in record.targets)),
+            recorded=recorded,
         )
 
     def sentence(self, cache: Path) -> str:
@@ -53,6 +56,8 @@ class Outcome:
         )
         state = "is complete" if self.complete else "is not complete yet"
         done = f"{counted(self.shards, 'shard')} computed" if self.shards else "nothing was due"
+        if self.recorded is not None:
+            done = f"the rule of {self.recorded} is recorded, use it as live:{self.recorded}"
         return f"{cache} {state}: {done}. It holds {what}."
 
 
