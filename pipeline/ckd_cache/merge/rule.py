@@ -140,7 +140,9 @@ def _check_tau(found: float) -> None:
 
 def _check_seed(found: int) -> None:
     if not 0 <= found < 2**63:
-        message = f"seed is {found}, expected a whole number from 0 to 2^63 - 1: set seed, e.g. to 0"
+        message = (
+            f"seed is {found}, expected a whole number from 0 to 2^63 - 1: set seed, e.g. to 0"
+        )
         raise MergeError(message)
 
 
