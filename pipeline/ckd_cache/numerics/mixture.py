@@ -1,7 +1,7 @@
 """Arithmetic mixtures of truncated distributions, slot by slot (docs/merge.md).
 
-Every sum that runs over teachers is taken in the order of its values, so the order in which
-teachers are listed changes no bit of a mixture.
+Sums over teachers are taken in the order in which the teachers are given. Callers give them in the
+order of their names, so that listing them otherwise changes no bit of a mixture.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ckd_cache.numerics.logspace import log_probability
+from ckd_cache.numerics.component import Component, Known, known_of, temper, temper_scalar
+from ckd_cache.numerics.union import (
+    Block,
+    Ranked,
+    Union,
+    counts_known,
+    is_known_by,
+    most_probable,
+    spread_over_equals,
+    summed,
+    unite,
+)
 from ckd_cache.types import Array
 
-__all__ = ["Component", "Mixture", "mix", "ordered_sum", "temper", "temper_scalar"]
-
-_NO_ID = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """What is known of one teacher at N slots, as probabilities at the mixture's temperature.
-
-    Attributes:
-        ids: (N, k) int64 by rank.
-        kept: (N, k) float64, probabilities; 0 from rank ``n_valid`` on.
-        n_valid: (N,) int64, at least 1.
-        tail: (N,) float64, mass outside the kept ids, so that each row with it sums to 1.
-        gold: (N,) float64, probability of gold.
-    """
-
-    ids: NDArray[np.int64]
-    kept: NDArray[np.float64]
-    n_valid: NDArray[np.int64]
-    tail: NDArray[np.float64]
-    gold: NDArray[np.float64]
-    more_ids: NDArray[np.int64] | None = None
-    more: NDArray[np.float64] | None = None
+__all__ = [
+    "Component",
+    "Mixture",
+    "blocks_of",
+    "mix",
+    "ordered_sum",
+    "padded",
+    "row_sum",
+    "temper",
+    "temper_scalar",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """A mixture of S components at N slots, truncated to k ids.
+
+    What is said of a component is 0 or False where it has no weight.
 
     Attributes:
         ids: (N, k) int64, by float32 logprob descending, then id ascending; 0 where nothing is.
@@ -51,10 +51,13 @@ class Mixture:
         n_valid: (N,) int64.
         head: (N,) float64, kept mass.
         tail: (N,) float64, mass of everything else; head + tail is 1 up to rounding.
-        left: (N, S) float64, each component's tail without a gold that it does not keep.
+        left: (N, S) float64, each component's tail without the ids in it that it knows.
         gold_outside: (N, S) bool, the component does not keep gold.
         missing: (N, S) int64, kept ids of the mixture of which the component says nothing but
             that they are in its tail.
+        share: (N, S) float64, what the mixture took each missing id to have; 0 but for ``spread``.
+        further: (N, S) float64, what each component gives to the ids kept by the mixture that it
+            knows as ``more_ids``.
     """
 
     ids: NDArray[np.int64]
@@ -65,67 +68,8 @@ class Mixture:
     left: NDArray[np.float64]
     gold_outside: NDArray[np.bool_]
     missing: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Everything known of any id, (N, C) with C = sum of (k_t + 1), sorted by id in each row."""
-
-    ids: NDArray[np.int64]
-    masses: NDArray[np.float64]
-    source: NDArray[np.int64]
-
-
-def temper(
-    logprobs: NDArray[np.float64],
-    n_valid: NDArray[np.int64],
-    tail: NDArray[np.float64],
-    temperature: float | NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Kept probabilities at a temperature, scaled so that they sum to ``1 - exp(tail)``.
-
-    This is exp((logprob + lse_1)/T - lse_T); the two log-sum-exps are the same for all entries of
-    a slot, so the scaling replaces them and takes their rounding out.
-
-    Args:
-        logprobs: (N, k) at temperature 1.
-        n_valid: (N,) kept entries.
-        tail: (N,) log of the mass outside, at ``temperature``.
-        temperature: T > 0, one for all or (N,).
-
-    Returns:
-        (N, k); 0 from rank ``n_valid`` on.
-    """
-    used = (np.arange(logprobs.shape[1]) < n_valid[:, None]) & np.isfinite(logprobs)
-    divisor = np.asarray(temperature, dtype=np.float64).reshape(-1, 1)
-    scaled = np.where(used, logprobs / divisor, -np.inf)
-    top = scaled.max(axis=1, keepdims=True, initial=-np.inf)
-    powers = np.exp(scaled - np.where(np.isfinite(top), top, 0.0))
-    total = powers.sum(axis=1)
-    # Where a stored tail rounds to all the mass there is nothing to scale.
-    factor = -np.expm1(tail) / np.where(total > 0.0, total, 1.0)
-    result: NDArray[np.float64] = powers * factor[:, None]
-    return result
-
-
-def temper_scalar(
-    logprob: NDArray[np.float64],
-    lse_one: NDArray[np.float64],
-    lse: NDArray[np.float64],
-    temperature: float,
-) -> NDArray[np.float64]:
-    """Logprob of one id at a temperature: (logprob + lse_1)/T - lse_T; as given where T = 1.
-
-    Args:
-        logprob: (N,) at temperature 1.
-        lse_one: (N,) log-sum-exp of the logits at temperature 1.
-        lse: (N,) log-sum-exp of logits / T.
-        temperature: T > 0.
-    """
-    if temperature == 1.0:
-        return logprob
-    result: NDArray[np.float64] = np.minimum((logprob + lse_one) / temperature - lse, 0.0)
-    return result
+    share: NDArray[np.float64]
+    further: NDArray[np.float64]
 
 
 def ordered_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,103 +83,168 @@ def mix(
     weights: NDArray[np.float64],
     gold_ids: NDArray[np.int64],
     k: int,
+    policy: str = "bucket",
+    support_size: int = 0,
 ) -> Mixture:
-    """Mix components: P(v) = sum of w_t p_t(v) over the components that know p_t(v).
+    """Mix components: P(v) = sum of w_t p_t(v), over the ids that one with weight knows.
 
-    A component knows its kept ids and gold. What it does not know stays in the tail. The union of
-    known ids is truncated to the k most probable; the tail is the sum of the weighted tails that
-    are left and of the entries dropped, never 1 - head. Rounding drift is divided out, so that
-    head and tail sum to 1. Ids of probability 0 are not kept.
+    A component knows its kept ids, gold, and ``more_ids``. Of other ids it knows their sum, which
+    stays in the tail (``bucket``, and ``exact``, where nothing should be missing) or is shared out
+    evenly over all ids that it does not know (``spread``). The union of known ids is truncated to
+    the k most probable; the tail is a sum of what is left and of the entries dropped, never
+    1 - head. Rounding drift is divided out, so that head and tail sum to 1. Ids of probability 0
+    are not kept.
 
     Args:
         components: the S teachers; their k may differ.
         weights: (N, S), rows sum to 1.
         gold_ids: (N,).
         k: ids to keep.
+        policy: ``bucket``, ``spread`` or ``exact``.
+        support_size: ids of the support, V; needed by ``spread`` alone.
     """
-    outside = np.stack([_outside(c, gold_ids) for c in components], axis=1)
-    # Rounding may put gold above the tail it belongs to: it gets no more than the tail has.
-    extra = np.stack([np.minimum(c.gold, c.tail) for c in components], axis=1) * outside
-    left = np.stack([c.tail for c in components], axis=1) - extra
-    candidates = _sorted(components, weights, gold_ids, extra, outside)
-    masses, first = _merge_equal_ids(candidates)
-    remainder = ordered_sum(weights * left)
+    known = known_of(components, weights, gold_ids)
+    union = unite(blocks_of(components, weights, gold_ids, known))
+    weighted = union.gather(_columns(components, weights, known, union))
+    masses = summed(union, weighted)
+    share = np.zeros(weights.shape)
+    if policy == "spread":
+        share = _shares(known, support_size)
+        remainder = _spread(union, masses, weights * share, support_size)
+        remainder += row_sum(weights * known.left * (share == 0.0))
+    else:
+        remainder = row_sum(weights * known.left)
     total = masses.sum(axis=1) + remainder
     masses /= total[:, None]
-    picked = _most_probable(masses, k)
-    kept = np.take_along_axis(masses, picked, axis=1)
-    ids = np.where(kept > 0.0, np.take_along_axis(candidates.ids, picked, axis=1), 0)
-    is_kept = np.zeros(masses.shape, dtype=np.bool_)
-    np.put_along_axis(is_kept, picked, kept > 0.0, axis=1)
-    n_valid = is_kept.sum(axis=1, dtype=np.int64)
-    is_known = is_kept.ravel()[first].reshape(masses.shape)
-    known = _count_by_source(is_known, candidates.source, len(components))
+    best = most_probable(union, masses, k)
+    valid = best.masses > 0.0
+    n_valid = np.count_nonzero(valid, axis=1)
+    counts = counts_known(union, best.at, valid, len(components))
+    masses.ravel()[best.at.ravel()] = 0.0
     return Mixture(
-        ids=_pad(ids, k, 0),
-        logprobs=_pad(log_probability(kept).astype(np.float32), k, -np.inf),
+        ids=padded(best.ids, k, 0),
+        logprobs=padded(best.logprobs, k, -np.inf),
         n_valid=n_valid,
-        head=kept.sum(axis=1),
-        tail=remainder / total + np.where(is_kept, 0.0, masses).sum(axis=1),
-        left=left,
-        gold_outside=outside,
-        missing=n_valid[:, None] - known,
+        head=best.masses.sum(axis=1),
+        tail=remainder / total + masses.sum(axis=1),
+        left=known.left,
+        gold_outside=known.gold_outside,
+        missing=(n_valid[:, None] - counts) * (weights > 0.0),
+        share=share,
+        further=_further(components, weights, union, weighted, best),
     )
 
 
-def _outside(component: Component, gold_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    used = np.arange(component.ids.shape[1]) < component.n_valid[:, None]
-    result: NDArray[np.bool_] = ~((component.ids == gold_ids[:, None]) & used).any(axis=1)
-    return result
-
-
-def _sorted(
+def blocks_of(
     components: Sequence[Component],
     weights: NDArray[np.float64],
     gold_ids: NDArray[np.int64],
-    extra: NDArray[np.float64],
-    outside: NDArray[np.bool_],
-) -> _Candidates:
-    ids, masses, source = [], [], []
+    known: Known,
+) -> list[Block]:
+    """The ids that components with weight know: kept ones, gold, further ones, by component."""
+    blocks = []
     for t, component in enumerate(components):
-        used = np.arange(component.ids.shape[1]) < component.n_valid[:, None]
-        ids += [np.where(used, component.ids, _NO_ID)]
-        ids += [np.where(outside[:, t], gold_ids, _NO_ID)[:, None]]
-        masses += [component.kept * weights[:, t, None], (extra[:, t] * weights[:, t])[:, None]]
-        source += [t] * (component.ids.shape[1] + 1)
-    all_ids, all_masses = np.concatenate(ids, axis=1), np.concatenate(masses, axis=1)
-    order = np.lexsort((all_masses, all_ids), axis=1)
-    return _Candidates(
-        ids=np.take_along_axis(all_ids, order, axis=1),
-        masses=np.take_along_axis(all_masses, order, axis=1),
-        source=np.asarray(source, dtype=np.int64)[order],
-    )
+        heard = weights[:, t] > 0.0
+        valid = component.n_valid * heard
+        k = component.ids.shape[1]
+        used = None if valid.min(initial=k) >= k else np.arange(k) < valid[:, None]
+        blocks.append(Block(component.ids, used, t))
+        blocks.append(Block(gold_ids[:, None], known.gold_outside[:, t, None], t))
+        if component.more_ids is not None:
+            used = (component.more_ids >= 0) & heard[:, None]
+            blocks.append(Block(component.more_ids, used, t))
+    return blocks
 
 
-def _merge_equal_ids(
-    candidates: _Candidates,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Masses summed into the first entry of each id, 0 elsewhere; flat index of the first."""
-    first = np.ones(candidates.ids.shape, dtype=np.bool_)
-    first[:, 1:] = candidates.ids[:, 1:] != candidates.ids[:, :-1]
-    starts = np.flatnonzero(first)
-    masses = np.zeros(first.size, dtype=np.float64)
-    masses[starts] = np.add.reduceat(candidates.masses.ravel(), starts)
-    return masses.reshape(first.shape), starts[np.cumsum(first.ravel()) - 1]
+def row_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over the last axis in the order of the columns, (N, S) to (N,)."""
+    total = values[:, 0].copy()
+    for column in range(1, values.shape[1]):
+        total += values[:, column]
+    return total
 
 
-def _count_by_source(
-    chosen: NDArray[np.bool_], source: NDArray[np.int64], n_sources: int
-) -> NDArray[np.int64]:
-    counts = [(chosen & (source == t)).sum(axis=1, dtype=np.int64) for t in range(n_sources)]
-    return np.stack(counts, axis=1)
+def padded(values: Array, k: int, fill: float) -> Array:
+    """Columns up to k, the ones that lack filled."""
+    lacking = k - values.shape[1]
+    return values if lacking <= 0 else np.pad(values, ((0, 0), (0, lacking)), constant_values=fill)
 
 
-def _most_probable(masses: NDArray[np.float64], k: int) -> NDArray[np.intp]:
-    # Ranked by what is stored, so that equal stored values stand by ascending id.
-    stored = log_probability(masses).astype(np.float32)
-    return np.argsort(-stored, axis=1, kind="stable")[:, :k]
+def _columns(
+    components: Sequence[Component],
+    weights: NDArray[np.float64],
+    known: Known,
+    union: Union,
+) -> NDArray[np.float64]:
+    """Weighted probabilities in the order of ``blocks_of``, and 0 in the last column."""
+    columns = np.empty(union.ids.shape)
+    start = 0
+    for t, component in enumerate(components):
+        stop = start + component.ids.shape[1]
+        weight = weights[:, t]
+        np.multiply(component.kept, weight[:, None], out=columns[:, start:stop])
+        np.multiply(known.gold[:, t], weight, out=columns[:, stop])
+        start = stop + 1
+        if component.more is not None:
+            stop = start + component.more.shape[1]
+            scaled = (known.scale[:, t] * weight)[:, None]
+            np.multiply(component.more, scaled, out=columns[:, start:stop])
+            start = stop
+    columns[:, -1] = 0.0
+    return columns
 
 
-def _pad(values: Array, k: int, fill: float) -> Array:
-    lacking = max(k - values.shape[1], 0)
-    return np.pad(values, ((0, 0), (0, lacking)), constant_values=fill)
+def _shares(known: Known, support_size: int) -> NDArray[np.float64]:
+    """What is left of each component, over the ids of the support that it does not know."""
+    unknown = support_size - known.count
+    share: NDArray[np.float64] = np.where(unknown > 0, known.left / np.maximum(unknown, 1), 0.0)
+    return share
+
+
+def _spread(
+    union: Union,
+    masses: NDArray[np.float64],
+    share: NDArray[np.float64],
+    support_size: int,
+) -> NDArray[np.float64]:
+    """Add to every id of the union what those that do not know it are taken to give it.
+
+    Args:
+        union: of N slots.
+        masses: (N, C) as ``summed`` gives them; changed in place.
+        share: (N, S), weighted.
+        support_size: of the support.
+
+    Returns:
+        (N,) what ids outside the union are taken to have.
+    """
+    first = union.first()
+    for t in range(share.shape[1]):
+        masses += (first & ~is_known_by(union, t)) * share[:, t, None]
+    outside: NDArray[np.float64] = row_sum(share) * (support_size - first.sum(axis=1))
+    return outside
+
+
+def _further(
+    components: Sequence[Component],
+    weights: NDArray[np.float64],
+    union: Union,
+    weighted: NDArray[np.float64],
+    best: Ranked,
+) -> NDArray[np.float64]:
+    further = np.zeros(weights.shape)
+    if all(component.more is None for component in components):
+        return further
+    chosen = np.zeros(weighted.shape, np.bool_)
+    chosen.ravel()[best.at.ravel()] = (best.masses > 0.0).ravel()
+    kept = weighted * spread_over_equals(union, chosen)
+    start = 0
+    for t, component in enumerate(components):
+        start += component.ids.shape[1] + 1
+        if component.more is not None:
+            stop = start + component.more.shape[1]
+            own = (union.column >= start) & (union.column < stop)
+            weight = weights[:, t]
+            further[:, t] = (kept * own).sum(axis=1) / np.where(weight > 0.0, weight, 1.0)
+            start = stop
+    return further

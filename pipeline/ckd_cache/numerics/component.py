@@ -1,0 +1,154 @@
+"""What is known of one teacher's distributions, as a mixture takes it (docs/merge.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Component", "Known", "known_of", "temper", "temper_scalar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What is known of one teacher at N slots, as probabilities at the mixture's temperature.
+
+    Where a teacher has no distribution its weight is 0, ``n_valid`` is 0, ``kept`` is 0 and
+    ``tail`` is 1; ``gold`` may be anything there.
+
+    Attributes:
+        ids: (N, k) int64 by rank.
+        kept: (N, k) float64, probabilities; 0 from rank ``n_valid`` on.
+        n_valid: (N,) int64, at least 1.
+        tail: (N,) float64, mass outside the kept ids, so that each row with it sums to 1.
+        gold: (N,) float64, probability of gold.
+        more_ids: (N, g) int64, further ids of known probability, none of them kept or gold and
+            none twice in a row; -1 where nothing is. None where there are none at all.
+        more: (N, g) float64, their probabilities, which ``tail`` contains; 0 where nothing is.
+    """
+
+    ids: NDArray[np.int64]
+    kept: NDArray[np.float64]
+    n_valid: NDArray[np.int64]
+    tail: NDArray[np.float64]
+    gold: NDArray[np.float64]
+    more_ids: NDArray[np.int64] | None = None
+    more: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How much of S components is known at N slots; all 0 where a component has no weight.
+
+    Attributes:
+        gold_outside: (N, S) bool, the component does not keep gold.
+        gold: (N, S) float64, what gold takes out of the tail; 0 where gold is kept.
+        scale: (N, S) float64, factor of the further probabilities; below 1 where rounding put
+            more into the tail's ids than the tail has.
+        more: (N, S) float64, what the further ids take out of the tail.
+        left: (N, S) float64, mass of which nothing but its sum is known.
+        count: (N, S) int64, ids of known probability.
+    """
+
+    gold_outside: NDArray[np.bool_]
+    gold: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    more: NDArray[np.float64]
+    left: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+
+def known_of(
+    components: Sequence[Component], weights: NDArray[np.float64], gold_ids: NDArray[np.int64]
+) -> Known:
+    """Tell what is known of components from what is not.
+
+    Args:
+        components: the S teachers.
+        weights: (N, S), not negative.
+        gold_ids: (N,).
+    """
+    heard = weights > 0.0
+    outside = np.stack([_outside(c, gold_ids) for c in components], axis=1) & heard
+    tail = np.where(heard, np.stack([c.tail for c in components], axis=1), 0.0)
+    gold = np.where(outside, np.stack([c.gold for c in components], axis=1), 0.0)
+    count = np.stack([c.n_valid for c in components], axis=1) * heard + outside
+    more = np.zeros(weights.shape)
+    for t, component in enumerate(components):
+        if component.more is not None and component.more_ids is not None:
+            more[:, t] = component.more.sum(axis=1) * heard[:, t]
+            count[:, t] += (component.more_ids >= 0).sum(axis=1) * heard[:, t]
+    # Rounding may put known ids above the tail they belong to: they get no more than it has.
+    total = gold + more
+    scale = np.minimum(tail, total) / np.where(total > 0.0, total, 1.0)
+    scale[total <= tail] = 1.0
+    gold, more = np.minimum(gold * scale, tail), more * scale
+    left = np.maximum(tail - gold - more, 0.0)
+    return Known(outside, gold, scale, more, left, count)
+
+
+def _outside(component: Component, gold_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    found = component.ids == gold_ids[:, None]
+    k = found.shape[1]
+    if component.n_valid.size and component.n_valid.min() < k:
+        found &= np.arange(k) < component.n_valid[:, None]
+    outside: NDArray[np.bool_] = ~found.any(axis=1)
+    return outside
+
+
+def temper(
+    logprobs: NDArray[np.float64],
+    n_valid: NDArray[np.int64],
+    tail: NDArray[np.float64],
+    temperature: float | NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Kept probabilities at a temperature, scaled so that they sum to ``1 - exp(tail)``.
+
+    This is exp((logprob + lse_1)/T - lse_T); the two log-sum-exps are the same for all entries of
+    a slot, so the scaling replaces them and takes their rounding out.
+
+    Args:
+        logprobs: (N, k) at temperature 1, by rank.
+        n_valid: (N,) kept entries.
+        tail: (N,) log of the mass outside, at ``temperature``.
+        temperature: T > 0, one for all slots or (N,).
+
+    Returns:
+        (N, k); 0 from rank ``n_valid`` on.
+    """
+    heat = np.broadcast_to(np.asarray(temperature, dtype=np.float64), n_valid.shape)
+    top = logprobs[:, :1]
+    powers = logprobs - np.where((n_valid[:, None] > 0) & np.isfinite(top), top, 0.0)
+    if (heat != 1.0).any():
+        powers /= heat[:, None]
+    k = powers.shape[1]
+    if n_valid.size and n_valid.min() < k:
+        powers[np.arange(k) >= n_valid[:, None]] = -np.inf
+    np.exp(powers, out=powers)
+    total = powers.sum(axis=1)
+    # Where a stored tail rounds to all the mass there is nothing to scale.
+    factor = -np.expm1(tail) / np.where(total > 0.0, total, 1.0)
+    powers *= factor[:, None]
+    return powers
+
+
+def temper_scalar(
+    logprob: NDArray[np.float64],
+    lse_one: NDArray[np.float64],
+    lse: NDArray[np.float64],
+    temperature: float,
+) -> NDArray[np.float64]:
+    """Logprob of one id at a temperature: (logprob + lse_1)/T - lse_T; as given where T = 1.
+
+    Args:
+        logprob: (N,) at temperature 1.
+        lse_one: (N,) log-sum-exp of the logits at temperature 1.
+        lse: (N,) log-sum-exp of logits / T.
+        temperature: T > 0.
+    """
+    if temperature == 1.0:
+        return logprob
+    result: NDArray[np.float64] = np.minimum((logprob + lse_one) / temperature - lse, 0.0)
+    return result
