@@ -120,7 +120,13 @@ def chunk_ranges(reader: SetReader, start: int, stop: int) -> list[tuple[int, in
 
 
 def read_voices(
-    source: MergeSource, rule: TargetRule, start: int, stop: int, *, documents: bool = False
+    source: MergeSource,
+    rule: TargetRule,
+    start: int,
+    stop: int,
+    *,
+    documents: bool = False,
+    kinds: bool = False,
 ) -> tuple[UsedSlots, list[Voice]]:
     """The used slots of examples ``start`` to ``stop``, and what each teacher says there.
 
@@ -130,6 +136,7 @@ def read_voices(
         start: first example.
         stop: example after the last one.
         documents: look up the document of each slot, also where the rule does not ask.
+        kinds: look up its genre, also where the rule does not ask.
 
     Raises:
         MergeError: a used slot has no distribution of a teacher that must have one everywhere.
@@ -140,7 +147,7 @@ def read_voices(
         start,
         stop,
         documents=documents or rule.weighting == "segment_loo",
-        kinds=rule.weighting == "random" and rule.shuffle == "slots",
+        kinds=kinds or (rule.weighting == "random" and rule.shuffle == "slots"),
     )
     mask = slots.mask()
     voices = []
