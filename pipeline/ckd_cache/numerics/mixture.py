@@ -29,13 +29,16 @@ from ckd_cache.types import Array
 __all__ = [
     "Component",
     "Mixture",
+    "Truncated",
     "blocks_of",
+    "columns_of",
     "mix",
     "ordered_sum",
     "padded",
     "row_sum",
     "temper",
     "temper_scalar",
+    "truncated",
 ]
 
 
@@ -105,7 +108,7 @@ def mix(
     """
     known = known_of(components, weights, gold_ids)
     union = unite(blocks_of(components, weights, gold_ids, known))
-    weighted = union.gather(_columns(components, weights, known, union))
+    weighted = union.gather(columns_of(components, weights, known, union))
     masses = summed(union, weighted)
     share = np.zeros(weights.shape)
     if policy == "spread":
@@ -114,25 +117,57 @@ def mix(
         remainder += row_sum(weights * known.left * (share == 0.0))
     else:
         remainder = row_sum(weights * known.left)
-    total = masses.sum(axis=1) + remainder
-    masses /= total[:, None]
-    best = most_probable(union, masses, k)
-    valid = best.masses > 0.0
-    n_valid = np.count_nonzero(valid, axis=1)
-    counts = counts_known(union, best.at, valid, len(components))
-    masses.ravel()[best.at.ravel()] = 0.0
+    best = truncated(union, masses, remainder, k)
+    counts = counts_known(union, best.ranked.at, best.valid, len(components))
     return Mixture(
-        ids=padded(best.ids, k, 0),
-        logprobs=padded(best.logprobs, k, -np.inf),
-        n_valid=n_valid,
-        head=best.masses.sum(axis=1),
-        tail=remainder / total + masses.sum(axis=1),
+        ids=padded(best.ranked.ids, k, 0),
+        logprobs=padded(best.ranked.logprobs, k, -np.inf),
+        n_valid=best.n_valid,
+        head=best.ranked.masses.sum(axis=1),
+        tail=best.tail,
         left=known.left,
         gold_outside=known.gold_outside,
-        missing=(n_valid[:, None] - counts) * (weights > 0.0),
+        missing=(best.n_valid[:, None] - counts) * (weights > 0.0),
         share=share,
         further=_further(components, weights, union, weighted, best),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The k most probable ids of N slots, and the rest.
+
+    Attributes:
+        ranked: the ids, (N, k) at most.
+        valid: (N, k) bool, ids of positive probability.
+        n_valid: (N,) int64, how many these are.
+        tail: (N,) float64, everything else.
+    """
+
+    ranked: Ranked
+    valid: NDArray[np.bool_]
+    n_valid: NDArray[np.int64]
+    tail: NDArray[np.float64]
+
+
+def truncated(
+    union: Union, masses: NDArray[np.float64], remainder: NDArray[np.float64], k: int
+) -> Truncated:
+    """Divide masses by their sum, keep the largest, and move the others into the tail exactly.
+
+    Args:
+        union: of N slots and C columns.
+        masses: (N, C) at the first entry of each id, 0 elsewhere; overwritten.
+        remainder: (N,) mass outside the union.
+        k: ids to keep.
+    """
+    total = masses.sum(axis=1) + remainder
+    masses /= total[:, None]
+    ranked = most_probable(union, masses, k)
+    valid = ranked.masses > 0.0
+    masses.ravel()[ranked.at.ravel()] = 0.0
+    tail = remainder / total + masses.sum(axis=1)
+    return Truncated(ranked, valid, np.count_nonzero(valid, axis=1), tail)
 
 
 def blocks_of(
@@ -141,7 +176,14 @@ def blocks_of(
     gold_ids: NDArray[np.int64],
     known: Known,
 ) -> list[Block]:
-    """The ids that components with weight know: kept ones, gold, further ones, by component."""
+    """The ids that components with weight know: kept ones, gold, further ones, by component.
+
+    Args:
+        components: the S teachers.
+        weights: (N, S).
+        gold_ids: (N,).
+        known: of these components.
+    """
     blocks = []
     for t, component in enumerate(components):
         heard = weights[:, t] > 0.0
@@ -165,18 +207,28 @@ def row_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def padded(values: Array, k: int, fill: float) -> Array:
-    """Columns up to k, the ones that lack filled."""
+    """Values of (N, at most k) with the columns that lack added, all ``fill``."""
     lacking = k - values.shape[1]
     return values if lacking <= 0 else np.pad(values, ((0, 0), (0, lacking)), constant_values=fill)
 
 
-def _columns(
+def columns_of(
     components: Sequence[Component],
     weights: NDArray[np.float64],
     known: Known,
     union: Union,
 ) -> NDArray[np.float64]:
-    """Weighted probabilities in the order of ``blocks_of``, and 0 in the last column."""
+    """Weighted probabilities in the order of ``blocks_of``, and 0 in the last column.
+
+    Args:
+        components: the S teachers.
+        weights: (N, S).
+        known: of these components.
+        union: of these components.
+
+    Returns:
+        (N, C), column by column.
+    """
     columns = np.empty(union.ids.shape)
     start = 0
     for t, component in enumerate(components):
@@ -230,13 +282,13 @@ def _further(
     weights: NDArray[np.float64],
     union: Union,
     weighted: NDArray[np.float64],
-    best: Ranked,
+    best: Truncated,
 ) -> NDArray[np.float64]:
     further = np.zeros(weights.shape)
     if all(component.more is None for component in components):
         return further
     chosen = np.zeros(weighted.shape, np.bool_)
-    chosen.ravel()[best.at.ravel()] = (best.masses > 0.0).ravel()
+    chosen.ravel()[best.ranked.at.ravel()] = best.valid.ravel()
     kept = weighted * spread_over_equals(union, chosen)
     start = 0
     for t, component in enumerate(components):
