@@ -74,7 +74,8 @@ def sharpening(
 
 
 def _mass(probability: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ordered_sum(np.where(weights > 0.0, weights * probability, 0.0))
+    masses = np.where(weights > 0.0, weights * probability, 0.0)
+    return ordered_sum(np.ascontiguousarray(masses))
 
 
 def _over_teachers(

@@ -40,7 +40,8 @@ def softmax_weights(
     behind = np.where(lost, 0.0, known - np.where(lost, 0.0, top))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         scaled = np.where(behind == 0.0, 0.0, behind / tau)
-    weighed = np.exp(scaled) * shares
+    # Rows lie in one piece whatever comes in: numpy sums eight and more otherwise if they do not.
+    weighed = np.ascontiguousarray(np.exp(scaled) * shares)
     result: NDArray[np.float64] = weighed / ordered_sum(weighed)[:, None]
     return result
 
@@ -59,7 +60,7 @@ def log_rest(amounts: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArra
         (N, S); -inf where the others have nothing. 0 in rows where all amounts are 0, which
         counts all teachers equally.
     """
-    own = np.where(present, amounts, 0.0)
+    own = np.ascontiguousarray(np.where(present, amounts, 0.0))
     # Summed, as 1 - share has few digits left where a teacher has nearly everything.
     columns = np.arange(own.shape[1])
     rest = np.stack([ordered_sum(np.where(columns == t, 0.0, own)) for t in columns], axis=1)
