@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots
 from ckd_cache.merge.voices import Voice, component_at, temperatures_at
-from ckd_cache.numerics.bounds import Rounding, rounding_at, uncertain
+from ckd_cache.numerics.bounds import Rounding, coarsest, rounding_at, uncertain
+from ckd_cache.numerics.geometric import mix_geometric, uncertain_geometric
 from ckd_cache.numerics.logspace import log_probability
-from ckd_cache.numerics.mixture import Component, mix
+from ckd_cache.numerics.mixture import Component, Mixture, mix, row_sum
 from ckd_cache.numerics.quantise import float_up
 from ckd_cache.types import Array
 
@@ -88,9 +89,7 @@ def mix_slots(
         components.append(with_gold(slots.gold))
         roundings.append(rounding_at(0.0, 1.0))
         shares = np.column_stack([shares * (1.0 - extra)[:, None], extra])
-    mixture = mix(components, shares, slots.gold, plan.k)
-    bound = uncertain(components, shares, mixture, roundings, rounding_at(plan.step, 1.0))
-    gold = (shares * np.stack([one.gold for one in components], axis=1)).sum(axis=1)
+    mixture, bound, gold = _mixed(components, shares, slots.gold, plan, roundings)
     return {
         "ids": mixture.ids,
         "logprobs": mixture.logprobs,
@@ -101,7 +100,29 @@ def mix_slots(
     }
 
 
+def _mixed(
+    components: Sequence[Component],
+    weights: NDArray[np.float64],
+    gold_ids: NDArray[np.int64],
+    plan: MixPlan,
+    roundings: Sequence[Rounding],
+) -> tuple[Mixture, NDArray[np.float64], NDArray[np.float64]]:
+    """A mixture, the bound on what it hides, and its probability of gold."""
+    stored = rounding_at(plan.step, 1.0)
+    if plan.rule.mixture == "geometric":
+        found = mix_geometric(components, weights, gold_ids, plan.k)
+        bound = uncertain_geometric(components, weights, found, roundings, stored)
+        return found.mixture, bound, found.gold
+    policy = plan.rule.missing
+    mixture = mix(components, weights, gold_ids, plan.k, policy, plan.support_size)
+    bound = uncertain(components, weights, mixture, roundings, stored)
+    golds = np.stack([one.gold for one in components], axis=1)
+    # Absent teachers have weight 0, and any gold.
+    return mixture, bound, row_sum(np.where(weights > 0.0, golds, 0.0) * weights)
+
+
 def _rounding(voice: Voice, index: NDArray[np.int64]) -> Rounding:
-    """Of a teacher at the coldest of its temperatures, where rounding shows most."""
-    used = temperatures_at(voice.capture, np.unique(index))
-    return rounding_at(voice.capture.step, float(used.min()) if used.size else 1.0)
+    """Of a teacher, the most at any of the temperatures it is mixed at."""
+    temperatures = temperatures_at(voice.capture, np.unique(index)).tolist() or [1.0]
+    more = 0.0 if voice.gathered is None else voice.gathered.step
+    return coarsest([rounding_at(voice.capture.step, one, more) for one in temperatures])

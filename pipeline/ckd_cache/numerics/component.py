@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Component", "Known", "known_of", "temper", "temper_scalar"]
+__all__ = ["Component", "Known", "known_of", "temper", "temper_scalar", "without_gold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,9 @@ class Component:
         n_valid: (N,) int64, at least 1.
         tail: (N,) float64, mass outside the kept ids, so that each row with it sums to 1.
         gold: (N,) float64, probability of gold.
-        more_ids: (N, g) int64, further ids of known probability, none of them kept or gold and
-            none twice in a row; -1 where nothing is. None where there are none at all.
+        more_ids: (N, g) int64, further ids of known probability, none of them kept and none twice
+            in a row; -1 where nothing is. None where there are none at all. Gold among them does
+            not count, as ``gold`` has its probability already.
         more: (N, g) float64, their probabilities, which ``tail`` contains; 0 where nothing is.
     """
 
@@ -60,13 +61,32 @@ class Known:
     count: NDArray[np.int64]
 
 
+def without_gold(component: Component, gold_ids: NDArray[np.int64]) -> Component:
+    """The same component without gold among its further ids; itself if it has none.
+
+    Args:
+        component: at N slots.
+        gold_ids: (N,).
+    """
+    if component.more_ids is None or component.more is None:
+        return component
+    gold = component.more_ids == gold_ids[:, None]
+    if not gold.any():
+        return component
+    return replace(
+        component,
+        more_ids=np.where(gold, -1, component.more_ids),
+        more=np.where(gold, 0.0, component.more),
+    )
+
+
 def known_of(
     components: Sequence[Component], weights: NDArray[np.float64], gold_ids: NDArray[np.int64]
 ) -> Known:
     """Tell what is known of components from what is not.
 
     Args:
-        components: the S teachers.
+        components: the S teachers, ``without_gold``.
         weights: (N, S), not negative.
         gold_ids: (N,).
     """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ckd_cache.errors import MergeError
 from ckd_cache.numerics.bounds import Rounding, head_term, tail_term
-from ckd_cache.numerics.component import Component, Known, known_of
+from ckd_cache.numerics.component import Component, Known, known_of, without_gold
 from ckd_cache.numerics.logspace import log_probability, softplus
 from ckd_cache.numerics.mixture import (
     Mixture,
@@ -74,6 +74,7 @@ def mix_geometric(
     Raises:
         MergeError: at some slot the teachers leave no id a probability above 0.
     """
+    components = [without_gold(component, gold_ids) for component in components]
     known = known_of(components, weights, gold_ids)
     union = unite(blocks_of(components, weights, gold_ids, known))
     raw = _probabilities(components, weights, known, union)

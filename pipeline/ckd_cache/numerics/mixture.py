@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ckd_cache.numerics.component import Component, Known, known_of, temper, temper_scalar
+from ckd_cache.numerics.component import (
+    Component,
+    Known,
+    known_of,
+    temper,
+    temper_scalar,
+    without_gold,
+)
 from ckd_cache.numerics.union import (
     Block,
     Ranked,
@@ -106,6 +113,7 @@ def mix(
         policy: ``bucket``, ``spread`` or ``exact``.
         support_size: ids of the support, V; needed by ``spread`` alone.
     """
+    components = [without_gold(component, gold_ids) for component in components]
     known = known_of(components, weights, gold_ids)
     union = unite(blocks_of(components, weights, gold_ids, known))
     weighted = union.gather(columns_of(components, weights, known, union))
