@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Array",
     "Examples",
+    "GatherArrays",
     "JsonObject",
     "JsonValue",
     "TargetArrays",
@@ -126,6 +127,37 @@ class TargetArrays:
     weights: NDArray[np.float32]
     uncertain: NDArray[np.float32]
     gold_logprob: NDArray[np.float32]
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the arrays, so that ``np.savez(file, **arrays)`` works."""
+        return array_names(type(self))
+
+    def __getitem__(self, name: str) -> Array:
+        """The array called ``name``; KeyError if there is none."""
+        return _member(self, name)
+
+    def __len__(self) -> int:
+        """Number of examples, B."""
+        return int(self.n_valid.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class GatherArrays:
+    """Logprobs of a teacher at ids that others of its group keep and it does not, decoded.
+
+    Entry g of a slot holds something only where g < n_valid.
+
+    Attributes:
+        ids: (B, M, width) int32, ascending; -1 beyond.
+        logprobs: (B, M, width) float32, natural logs of probabilities at temperature 1; -inf where
+            the probability is 0, and beyond.
+        n_valid: (B, M) int32, number of entries; 0 at unused slots, and where the others keep
+            nothing else.
+    """
+
+    ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    n_valid: NDArray[np.int32]
 
     def keys(self) -> tuple[str, ...]:
         """Names of the arrays, so that ``np.savez(file, **arrays)`` works."""

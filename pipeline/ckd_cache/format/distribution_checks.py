@@ -18,9 +18,9 @@ from ckd_cache.format.example_checks import Broken, SlotTruth
 from ckd_cache.format.findings import Problem
 from ckd_cache.format.spec import GRID_STEP, Capture
 from ckd_cache.numerics.logspace import log1mexp
-from ckd_cache.types import Array, TargetArrays, TeacherArrays
+from ckd_cache.types import Array, GatherArrays, TargetArrays, TeacherArrays
 
-__all__ = ["check_stored", "check_target", "check_teacher"]
+__all__ = ["check_gathered", "check_stored", "check_target", "check_teacher"]
 
 _EXACT_MASS = 1e-4
 """A sum of float32 over a support of 2^18 entries is off by less than 1e-5."""
@@ -168,6 +168,50 @@ def check_target(
     yield from _check_range(used, "gold", "gold_logprob", gold, gold <= _ROUNDING, "at most 0")
 
 
+def check_gathered(
+    stored: Array, arrays: GatherArrays, own: TeacherArrays, capture: Capture
+) -> Iterator[Broken]:
+    """What does not hold of a teacher's gathered logprobs, the most basic first.
+
+    An id that a teacher does not keep is no more probable than the last one that it keeps, and all
+    of them together have no more than its tail.
+
+    Args:
+        stored: (B, M, width) as stored.
+        arrays: the same, decoded.
+        own: what the teacher keeps.
+        capture: how that was stored.
+    """
+    there = np.arange(stored.shape[-1]) < arrays.n_valid[..., None]
+    wrong = _by_example((stored != 0) & ~there)
+    if wrong.any():
+        found = "a number stands where no id is gathered, expected 0"
+        yield Broken("used slots", wrong, found, "logprobs")
+    head = _Head.of(own, own.tail[..., capture.temperatures.index(1.0)])
+    used = own.n_valid > 0
+    values, there = arrays.logprobs[used].astype(np.float64), there[used]
+    last = np.maximum(own.n_valid[used].astype(np.int64) - 1, 0)[:, None]
+    least = np.take_along_axis(head.logprobs, last, axis=1)[:, 0]
+    most = least + _kept_bound(head, least, capture) + capture.step / 2
+    above = there & ~(values <= most[:, None]) & (values > _SATURATED)
+    wrong = _any(above | (there & np.isnan(values)))
+    if wrong.any():
+        n = int(np.argmax(wrong))
+        found = (
+            f"{_some(values[n][there[n]])}, expected none above that of the last kept rank,"
+            f" {least[n]:.4f}"
+        )
+        yield head.broken("logprobs", wrong, found, "logprobs")
+    mass = np.where(there, np.exp(values - capture.step / 2), 0.0).sum(axis=1)
+    tail = np.exp(head.tail)
+    if not capture.exact:
+        tail *= np.exp(np.where(tail > 0.0, -head.tail, 0.0) * _HALF_RELATIVE + _HALF_SMALLEST)
+    wrong = ~(mass <= tail + _EXACT_MASS)
+    if wrong.any():
+        found = f"the gathered ids have {mass[wrong][0]:.6f}, the tail has {tail[wrong][0]:.6f}"
+        yield head.broken("mass", wrong, found, "logprobs")
+
+
 def _check_range(
     used: NDArray[np.bool_],
     problem: Problem,
@@ -259,8 +303,14 @@ def _check_gold(
 def _gold_bound(head: _Head, logprob: NDArray[np.float64], capture: Capture) -> NDArray[np.float64]:
     """How far the logprob of a kept entry may be from that stored for gold.
 
-    Δ and the rounding of the tail for the kept entry, half a step of the grid for gold.
+    Half a step of the grid for gold comes to what the kept entry may be off by.
     """
+    own = 0.0 if capture.exact else GRID_STEP / 2
+    return _kept_bound(head, logprob, capture) + own
+
+
+def _kept_bound(head: _Head, logprob: NDArray[np.float64], capture: Capture) -> NDArray[np.float64]:
+    """How far the logprob of a kept entry may be off: by Δ and the rounding of the tail."""
     if capture.exact:
         return _ROUNDING * (1.0 + np.abs(logprob))
     stored = np.where(np.isneginf(head.tail), -1e9, head.tail)
@@ -268,7 +318,7 @@ def _gold_bound(head: _Head, logprob: NDArray[np.float64], capture: Capture) -> 
     kept = log1mexp(stored)
     largest, least = log1mexp(stored - error), log1mexp(np.minimum(stored + error, 0.0))
     rounding = np.maximum(largest - kept, kept - least)
-    bound: NDArray[np.float64] = capture.step + rounding + GRID_STEP / 2 + _ARITHMETIC
+    bound: NDArray[np.float64] = capture.step + rounding + _ARITHMETIC
     return bound
 
 

@@ -12,7 +12,15 @@ from ckd_cache.types import JsonObject
 __all__ = ["Artefact", "Finding", "Hit", "Problem", "Verification", "joined", "put_together"]
 
 Artefact = Literal[
-    "manifest", "files table", "support", "segments", "documents", "slots", "teacher", "target"
+    "manifest",
+    "files table",
+    "support",
+    "segments",
+    "documents",
+    "slots",
+    "teacher",
+    "target",
+    "gather",
 ]
 """Kind of what is damaged."""
 
@@ -40,7 +48,7 @@ Problem = Literal[
     "gold",  # gold is not what was there, or its rank or logprob contradicts the kept ids
     "used slots",  # something at a slot that the example does not have, or nothing at one it has
     "logprobs",  # not finite, above 0, or rising
-    "mass",  # kept entries and tail do not sum to 1
+    "mass",  # kept entries and tail do not sum to 1, or what is gathered is more than the tail
     "tail",  # not a number, or above 0
     "logsumexp",  # not finite
     "entropy",  # outside 0 to the log of the support's size

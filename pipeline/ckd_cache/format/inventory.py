@@ -10,6 +10,7 @@ from ckd_cache.format.manifest import Manifest, PartRecord, SetRecord
 from ckd_cache.format.paths import (
     array_shard_path,
     documents_path,
+    gather_part,
     segments_part,
     segments_path,
     slots_part,
@@ -24,6 +25,7 @@ from ckd_cache.format.spec import (
     WHOLE_PART,
     ArraySpec,
     Layout,
+    gather_specs,
     shard_count,
     shard_range,
     target_specs,
@@ -60,7 +62,7 @@ class PartFiles:
         artefact: what it holds.
         set_name: the set; empty for a support.
         name: of the increment for segments, of the view's part for all else; empty for a support.
-        owner: teacher or target; empty for all else.
+        owner: teacher, target or gather; empty for all else.
         required: paths of the files that must be there, by shard.
         is_open: whether further files may be there, such as those of a tokenizer.
         rows: segments or examples, of all shards.
@@ -164,6 +166,12 @@ def _groups(set_name: str, record: SetRecord, layout: Layout) -> Iterator[PartFi
             folder = target_part(set_name, name, part.name)
             required = _group_files(folder, specs, part, layout)
             yield _view(folder, "target", set_name, record, part, name, required)
+    for name, gather in record.gathers.items():
+        specs = gather_specs(gather.width, gather.step)
+        for part in (parts[filled] for filled in gather.parts):
+            folder = gather_part(set_name, name, part.name)
+            required = _group_files(folder, specs, part, layout, ordered=False)
+            yield _view(folder, "gather", set_name, record, part, name, required)
 
 
 def _view(
@@ -191,9 +199,15 @@ def _view(
 
 
 def _group_files(
-    group: str, specs: Sequence[ArraySpec], part: PartRecord, layout: Layout
+    group: str,
+    specs: Sequence[ArraySpec],
+    part: PartRecord,
+    layout: Layout,
+    *,
+    ordered: bool = True,
 ) -> dict[int, tuple[str, ...]]:
-    folders = [group, *(f"{group}/{name}" for name in (ORDER_ARRAY, *(s.name for s in specs)))]
+    arrays = [*([ORDER_ARRAY] if ordered else []), *(spec.name for spec in specs)]
+    folders = [group, *(f"{group}/{name}" for name in arrays)]
     documents = tuple(f"{folder}/{ZARR_JSON}" for folder in folders)
     chunks = {
         shard: tuple(
@@ -201,7 +215,8 @@ def _group_files(
         )
         for shard in range(shard_count(part.examples, layout))
     }
-    return {WHOLE_PART: (*documents, f"{group}/{ORDER_ARRAY}/c/0"), **chunks}
+    order = [f"{group}/{ORDER_ARRAY}/c/0"] if ordered else []
+    return {WHOLE_PART: (*documents, *order), **chunks}
 
 
 def _places(set_name: str, record: SetRecord, parts: Iterable[PartRecord]) -> tuple[Place, ...]:

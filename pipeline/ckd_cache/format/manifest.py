@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ckd_cache.errors import DamagedCacheError, FormatVersionError
 from ckd_cache.fingerprint import hash_bytes
+from ckd_cache.format.consistency import inconsistency
 from ckd_cache.format.spec import FORMAT_NAME, FORMAT_VERSION, Capture, Layout
 from ckd_cache.types import JsonObject, JsonValue
 
@@ -24,7 +25,6 @@ __all__ = [
     "TargetRecord",
     "TeacherRecord",
     "dumps",
-    "inconsistency",
     "loads",
 ]
 
@@ -348,52 +348,6 @@ def _first_problem(error: ValidationError | RecursionError) -> str:
         return "it is nested too deeply"
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
-
-
-def inconsistency(manifest: Manifest) -> str | None:
-    """What contradicts itself in a manifest, or None."""
-    rows = None if manifest.files is None else manifest.files.rows
-    shards = sum(_shards(record) for record in manifest.sets.values())
-    # So that nothing is counted or allocated for files that cannot be there.
-    if rows is not None and shards > rows:
-        return f"it speaks of {shards} shards, but its files table has {rows} rows"
-    for name, record in manifest.sets.items():
-        problem = _set_inconsistency(record, manifest.supports)
-        if problem is not None:
-            return f"set {name}: {problem}"
-    return None
-
-
-def _shards(record: SetRecord) -> int:
-    numbers = [one.segments for one in record.increments] + [one.examples for one in record.parts]
-    return sum(-(-number // record.shard_examples) for number in numbers)
-
-
-def _set_inconsistency(record: SetRecord, supports: dict[str, SupportRecord]) -> str | None:
-    if record.support not in supports:
-        return f"support {record.support} is not listed"
-    if record.shard_examples % record.chunk_examples:
-        return f"shards of {record.shard_examples} examples, chunks of {record.chunk_examples}"
-    segments = {increment.name: increment.segments for increment in record.increments}
-    first = 0
-    for part in record.parts:
-        if part.first_example != first or part.examples != segments.get(part.increment):
-            return f"part {part.name} does not fit the parts before it or its increment"
-        first += part.examples
-    return _filled_inconsistency(record)
-
-
-def _filled_inconsistency(record: SetRecord) -> str | None:
-    parts = {part.name for part in record.parts}
-    if len(parts) != len(record.parts):
-        return "two parts have the same name"
-    for name, teacher in record.teachers.items():
-        if not parts.issuperset(teacher.parts) or 1.0 not in teacher.temperatures:
-            return f"teacher {name} has unknown parts or no temperature 1"
-    for name, target in record.targets.items():
-        if not parts.issuperset(target.parts) or not target.teachers:
-            return f"target {name} has unknown parts or no teachers"
-    return None
 
 
 def _damage(where: str, found: str) -> str:

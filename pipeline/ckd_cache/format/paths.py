@@ -13,6 +13,8 @@ __all__ = [
     "UNSAFE_PATTERN",
     "array_shard_path",
     "documents_path",
+    "gather_folder",
+    "gather_part",
     "increment_name",
     "inside",
     "is_safe",
@@ -74,6 +76,16 @@ def target_folder(set_name: str, target: str) -> str:
 def target_part(set_name: str, target: str, part: str) -> str:
     """Folder of a target's group of a part; also its ``part`` in the files table."""
     return f"{target_folder(set_name, target)}/{part}"
+
+
+def gather_folder(set_name: str, gather: str) -> str:
+    """Folder of all that a set has of a gather."""
+    return f"{set_name}/gathers/{gather}"
+
+
+def gather_part(set_name: str, gather: str, part: str) -> str:
+    """Folder of a gather's group of a part; also its ``part`` in the files table."""
+    return f"{gather_folder(set_name, gather)}/{part}"
 
 
 def support_part(fingerprint: str) -> str:

@@ -16,6 +16,7 @@ from ckd_cache.format.distributions import (
 )
 from ckd_cache.format.examples import ExamplesReader
 from ckd_cache.format.files import FilesTable
+from ckd_cache.format.gathers import GatherReader, gather_reader
 from ckd_cache.format.manifest import Manifest, SetRecord, loads
 from ckd_cache.format.opening import manifest_bytes
 from ckd_cache.format.ranges import ShardRange, shard_ranges
@@ -25,6 +26,7 @@ from ckd_cache.format.support import SupportReader
 __all__ = [
     "CacheReader",
     "ExamplesReader",
+    "GatherReader",
     "SetReader",
     "ShardRange",
     "TargetReader",
@@ -45,6 +47,7 @@ class SetReader:
         examples: what the models see.
         teachers: by name.
         targets: by name.
+        gathers: by name.
     """
 
     name: str
@@ -54,6 +57,7 @@ class SetReader:
     examples: ExamplesReader
     teachers: Mapping[str, TeacherReader]
     targets: Mapping[str, TargetReader]
+    gathers: Mapping[str, GatherReader]
 
     @property
     def n_examples(self) -> int:
@@ -142,18 +146,23 @@ def _set_reader(
     access: FileAccess, name: str, record: SetRecord, support: SupportReader
 ) -> SetReader:
     layout = record.layout(support.record.size)
+    teachers = {
+        teacher: teacher_reader(access, name, record, teacher, support)
+        for teacher in record.teachers
+    }
     return SetReader(
         name=name,
         record=record,
         layout=layout,
         support=support,
         examples=ExamplesReader(access, name, record, layout, support.record.pad_id),
-        teachers={
-            teacher: teacher_reader(access, name, record, teacher, support)
-            for teacher in record.teachers
-        },
+        teachers=teachers,
         targets={
             target: target_reader(access, name, record, target, support)
             for target in record.targets
+        },
+        gathers={
+            gather: gather_reader(access, name, record, gather, teachers)
+            for gather in record.gathers
         },
     )

@@ -32,6 +32,7 @@ __all__ = [
     "Capture",
     "Layout",
     "capture_of",
+    "gather_specs",
     "id_dtype",
     "layout_of",
     "shard_count",
@@ -109,12 +110,12 @@ class ArraySpec:
 
     Attributes:
         name: its folder.
-        last: name of the third dimension, ``rank``, ``temperature`` or ``teacher``; None if the
-            array has two.
+        last: name of the third dimension, ``rank``, ``temperature``, ``teacher`` or ``gathered``;
+            None if the array has two.
         size: length of the third dimension; 0 if there is none.
         dtype: of the stored numbers, little endian.
         encoding: how stored numbers become values, see docs/format.md.
-        step: of the encodings ``drops`` and ``grid``.
+        step: of the encodings ``drops``, ``levels`` and ``grid``.
         effort: level of the compression.
     """
 
@@ -205,6 +206,18 @@ def target_specs(capture: Capture, support_size: int, teachers: int) -> tuple[Ar
         ArraySpec("uncertain", None, 0, _scalar(capture), "plain"),
         _grid("gold_logprob", capture),
     )
+
+
+def gather_specs(width: int, step: float) -> tuple[ArraySpec, ...]:
+    """The one array of a gather.
+
+    Args:
+        width: most gathered ids of a slot.
+        step: of the grid that logprobs are rounded to; 0 stores float32.
+    """
+    if step == 0.0:
+        return (ArraySpec("logprobs", "gathered", width, "float32", "plain"),)
+    return (ArraySpec("logprobs", "gathered", width, level_dtype(step).name, "levels", step),)
 
 
 def _head_specs(capture: Capture, support_size: int) -> tuple[ArraySpec, ...]:

@@ -21,6 +21,7 @@ from ckd_cache.format.inventory import PartFiles, inventory_of
 from ckd_cache.format.lost_documents import examples_without_documents
 from ckd_cache.format.reader import CacheReader, open_cache
 from ckd_cache.format.spec import WHOLE_PART
+from ckd_cache.format.verify_gathers import check_gather_shard
 from ckd_cache.format.verify_groups import check_group_shard, check_whole_part
 from ckd_cache.format.verify_manifest import check_fingerprints, check_sums, check_table
 from ckd_cache.format.verify_scope import Outcome, Scope
@@ -188,11 +189,14 @@ def _shard_jobs(scope: Scope, parts: Iterable[PartFiles]) -> Iterator[_Job]:
 def _check_view_shard(
     scope: Scope, part: PartFiles, groups: Iterable[PartFiles], shard: int
 ) -> Outcome:
-    """Check one shard of slots, and what teachers and targets hold there."""
+    """Check one shard of slots, and what teachers, targets and gathers hold there."""
     outcome = Outcome()
     truth = check_slots_shard(scope, part, shard, outcome)
     for group in groups:
-        check_group_shard(scope, group, shard, truth, outcome)
+        if group.artefact == "gather":
+            check_gather_shard(scope, group, shard, outcome)
+        else:
+            check_group_shard(scope, group, shard, truth, outcome)
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""Checking supports, and the groups of teachers and targets."""
+"""Checking supports, the groups of teachers and targets, and the documents of all groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ckd_cache.errors import DamagedCacheError
 from ckd_cache.format.distribution_checks import check_stored, check_target, check_teacher
+from ckd_cache.format.distributions import StoredArrays
 from ckd_cache.format.encode import decode_target, decode_teacher
 from ckd_cache.format.example_checks import Broken, SlotTruth
 from ckd_cache.format.files import FileRow
@@ -28,7 +29,7 @@ from ckd_cache.format.verify_scope import (
 from ckd_cache.format.zarr_io import ZARR_JSON, describe
 from ckd_cache.types import Array, JsonObject, JsonValue
 
-__all__ = ["check_group_shard", "check_whole_part"]
+__all__ = ["check_group_shard", "check_whole_part", "path_of_array"]
 
 _Reader = TeacherReader | TargetReader
 
@@ -81,7 +82,7 @@ def check_group_shard(
             if broken is not None:
                 hit = np.zeros(group.rows_of(shard), np.bool_)
                 hit[start : start + size] = broken.rows
-                path = _path_of(rows, broken.array)
+                path = path_of_array(rows, broken.array)
                 findings.append(broken_finding(group, shard, path, broken, hit))
             tallies.append(tally)
             start += size
@@ -105,8 +106,9 @@ def _check_support(scope: Scope, part: PartFiles) -> Iterator[Finding]:
 
 
 def _check_documents(scope: Scope, part: PartFiles) -> Iterator[Finding]:
-    stored, access = _reader_of(scope, part).stored, scope.reader.access
-    nothing = np.arange(stored.layout.support_size)
+    stored, access = _stored_of(scope, part), scope.reader.access
+    has_order = part.artefact != "gather"
+    nothing = np.arange(stored.layout.support_size) if has_order else None
     wanted = describe(part.folder, stored.specs, stored.layout, part.rows, nothing)
     for path, data in wanted.items():
         if not path.endswith(ZARR_JSON):
@@ -117,7 +119,14 @@ def _check_documents(scope: Scope, part: PartFiles) -> Iterator[Finding]:
             found = "it does not describe what the manifest speaks of"
             hits = part.hits(WHOLE_PART)
             yield Finding(path, part.folder, WHOLE_PART, part.artefact, "undecodable", found, hits)
-    stored.order(part.name)
+    if has_order:
+        stored.order(part.name)
+
+
+def _stored_of(scope: Scope, part: PartFiles) -> StoredArrays:
+    if part.artefact == "gather":
+        return scope.set_of(part).gathers[part.owner].stored
+    return _reader_of(scope, part).stored
 
 
 def _described(document: bytes) -> JsonValue:
@@ -171,5 +180,6 @@ def _check_chunk(
         return broken, {} if broken else target_stats(target, reader.teachers)
 
 
-def _path_of(rows: Sequence[FileRow], array: str) -> str:
+def path_of_array(rows: Sequence[FileRow], array: str) -> str:
+    """The file of a shard that holds an array; any of them for what is no array's."""
     return next((row.path for row in rows if f"/{array}/c/" in row.path), rows[0].path)

@@ -8,7 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from ckd_cache.fingerprint import fingerprint
 from ckd_cache.format.files import FileRow
 from ckd_cache.format.findings import Finding
-from ckd_cache.format.identities import target_part_identity, teacher_part_identity
+from ckd_cache.format.identities import (
+    gather_part_identity,
+    target_part_identity,
+    teacher_part_identity,
+)
 from ckd_cache.format.intact import IntactFiles
 from ckd_cache.format.inventory import PartFiles
 from ckd_cache.format.manifest import FilesRecord, SetRecord
@@ -144,6 +148,11 @@ def _fingerprinted(record: SetRecord, part: PartFiles) -> tuple[str, JsonObject 
         teacher = record.teachers[part.owner]
         identity = teacher_part_identity(slots.fingerprint, teacher.identity)
         return teacher.parts[part.name].fingerprint, identity
+    if part.artefact == "gather":
+        gather = record.gathers[part.owner]
+        group = [record.teachers[one].parts[part.name].fingerprint for one in gather.group]
+        identity = gather_part_identity(group, gather.identity)
+        return gather.parts[part.name].fingerprint, identity
     target = record.targets[part.owner]
     stored = target.parts[part.name].fingerprint
     there = [record.teachers[one].parts for one in target.teachers if one in record.teachers]
@@ -163,4 +172,6 @@ def _recorded(reader: CacheReader, part: PartFiles) -> Mapping[str, JsonValue]:
         return {"slots": next(one.slots for one in record.parts if one.name == part.name)}
     if part.artefact == "teacher":
         return record.teachers[part.owner].parts[part.name].stats
+    if part.artefact == "gather":
+        return record.gathers[part.owner].parts[part.name].stats
     return record.targets[part.owner].parts[part.name].stats

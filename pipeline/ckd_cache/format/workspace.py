@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ckd_cache.errors import DamagedCacheError, StorageError
 from ckd_cache.fingerprint import hash_bytes
+from ckd_cache.format.consistency import inconsistency
 from ckd_cache.format.durable import (
     make_folder,
     replace_file,
@@ -33,7 +34,7 @@ from ckd_cache.format.journal import (
     journal_path,
 )
 from ckd_cache.format.lock import exclusive_lock
-from ckd_cache.format.manifest import FilesRecord, Manifest, dumps, inconsistency, loads
+from ckd_cache.format.manifest import FilesRecord, Manifest, dumps, loads
 from ckd_cache.format.opening import headless, headless_error, manifest_bytes
 from ckd_cache.format.paths import JOURNAL_FOLDER, STAGING_FOLDER, is_safe
 from ckd_cache.format.removal import (
@@ -46,7 +47,7 @@ from ckd_cache.format.removal import (
     real_folder,
     without_folders,
 )
-from ckd_cache.format.spec import MANIFEST_NAME
+from ckd_cache.format.spec import FORMAT_VERSION, MANIFEST_NAME
 from ckd_cache.types import JsonObject
 
 __all__ = ["CacheWriter", "Checkpoint", "ShardFiles"]
@@ -178,7 +179,8 @@ class CacheWriter:
         """Make a new generation out of the last one and some finished parts.
 
         Args:
-            manifest: the description; ``generation`` and ``files`` are set here.
+            manifest: the description; ``format_version``, ``generation`` and ``files`` are set
+                here.
             journals: of the parts it newly lists; they are removed.
             extra: rows of further files.
 
@@ -263,7 +265,13 @@ class CacheWriter:
         rows = len(read_files(self.path / name))
         files = FilesRecord(path=name, bytes=len(table), rows=rows, previous=previous)
         generation = 1 if before is None else before.generation + 1
-        return manifest.model_copy(update={"generation": generation, "files": files})
+        update = {
+            # A cache of an earlier version takes up what later ones have.
+            "format_version": FORMAT_VERSION,
+            "generation": generation,
+            "files": files,
+        }
+        return manifest.model_copy(update=update)
 
     def _place(self, files: Mapping[str, bytes]) -> None:
         targets = {relative: self.path / relative for relative in files}

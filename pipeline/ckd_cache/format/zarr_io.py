@@ -34,7 +34,7 @@ _WRITTEN_WHOLE: Final[Any] = {"write_empty_chunks": True, "order": "C"}
 
 
 def describe(
-    group: str, specs: Sequence[ArraySpec], layout: Layout, examples: int, order: Array
+    group: str, specs: Sequence[ArraySpec], layout: Layout, examples: int, order: Array | None
 ) -> dict[str, bytes]:
     """The metadata documents of a group and its arrays, and its order of ids, by path.
 
@@ -43,7 +43,7 @@ def describe(
         specs: its sharded arrays.
         layout: how the set is cut.
         examples: examples of the part.
-        order: (V,) the id by row, a permutation.
+        order: (V,) the id by row, a permutation; None for a group that stores no ids.
 
     Raises:
         ValueError: the order is no permutation of the support's ids.
@@ -53,6 +53,8 @@ def describe(
     for spec in specs:
         metadata = array_metadata(spec, layout, examples)
         documents[f"{group}/{spec.name}/{ZARR_JSON}"] = _document(metadata)
+    if order is None:
+        return documents
     return documents | _encode_order(f"{group}/{ORDER_ARRAY}", layout.support_size, order)
 
 
