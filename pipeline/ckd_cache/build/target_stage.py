@@ -29,6 +29,7 @@ from ckd_cache.format.spec import Capture, capture_of, target_specs
 from ckd_cache.format.stats import add_stats, quantising_nats, target_stats
 from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.merge.fit import fit_to_json
+from ckd_cache.merge.learning import learn_from_cache
 from ckd_cache.merge.lineup import Member, lineup_of
 from ckd_cache.merge.reading import MergeSource, merge_range, merge_source
 from ckd_cache.merge.rule import TargetRule, check_captures, needs_fit
@@ -146,8 +147,6 @@ def _learned(session: Session, set_name: str, merge: _Merge, stored: TargetRecor
     """The merge with what its rule learns on the split ``fit``, once and for all parts."""
     if stored is not None or not needs_fit(merge.rule):
         return merge
-    from ckd_cache.merge.learning import learn_from_cache
-
     source = _source(session, set_name, merge)
     fit = learn_from_cache(source, merge.rule, session.progress)
     return replace(merge, rule=replace(merge.rule, fit=fit), fit=fit_to_json(fit))

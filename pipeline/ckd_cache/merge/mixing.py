@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ckd_cache.merge.controls import sharpening
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots
 from ckd_cache.merge.voices import Voice, component_at, temperatures_at
@@ -82,8 +83,6 @@ def mix_slots(
     roundings = [_rounding(voices[t], indices[t]) for t in order]
     shares = weights[:, order]
     if matched is not None:
-        from ckd_cache.merge.controls import sharpening
-
         golds = np.stack([one.gold for one in components], axis=1)
         extra = sharpening(golds, matched[:, order], shares)
         components.append(with_gold(slots.gold))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,14 +10,15 @@ from functools import partial
 import numpy as np
 
 from ckd_cache.errors import MergeError
+from ckd_cache.format.gathers import gather_for
 from ckd_cache.format.reader import CacheReader, SetReader
 from ckd_cache.format.spec import Capture
 from ckd_cache.merge.lineup import Member, lineup_of
 from ckd_cache.merge.merge import check_present, merge_voices
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots, slots_of_range
-from ckd_cache.merge.voices import Voice, voice_of
-from ckd_cache.types import TargetArrays, array_names, iter_ranges
+from ckd_cache.merge.voices import Gathered, Voice, voice_of
+from ckd_cache.types import TargetArrays, TeacherArrays, array_names, iter_ranges
 
 __all__ = ["MergeSource", "chunk_ranges", "merge_range", "merge_source", "read_voices"]
 
@@ -150,13 +151,48 @@ def read_voices(
         kinds=kinds or (rule.weighting == "random" and rule.shuffle == "slots"),
     )
     mask = slots.mask()
-    voices = []
+    read: dict[str, TeacherArrays] = {}
     for name in source.names:
-        reader = source.reader.teachers[name]
-        arrays = reader.read(start, stop)
-        check_present(name, arrays, mask)
-        voices.append(voice_of(name, arrays, reader.record.capture, slots.at))
+        read[name] = source.reader.teachers[name].read(start, stop)
+        check_present(name, read[name], mask)
+    voices = []
+    for name, member in zip(source.names, source.members, strict=True):
+        gathered = None
+        if rule.missing == "exact" and len(source.names) > 1:
+            gathered = _gathered(source, name, slots, read, (start, stop))
+        voices.append(voice_of(name, read[name], member.record.capture, slots.at, gathered))
     return slots, voices
+
+
+def _gathered(
+    source: MergeSource,
+    name: str,
+    slots: UsedSlots,
+    read: Mapping[str, TeacherArrays],
+    examples: tuple[int, int],
+) -> Gathered:
+    """Logprobs of a teacher at ids that others keep and it does not; gold is known without."""
+    gather = gather_for(source.reader, name, source.names)
+    if gather is None:
+        raise MergeError(_nothing_gathered(source, name))
+    arrays = gather.read(*examples, kept=read)
+    ids = arrays.ids[slots.at].astype(np.int64)
+    known = ids == slots.gold[:, None]
+    return Gathered(
+        ids=np.where(known, -1, ids),
+        logprobs=np.where(known, -np.inf, arrays.logprobs[slots.at].astype(np.float64)),
+        step=gather.step,
+    )
+
+
+def _nothing_gathered(source: MergeSource, name: str) -> str:
+    group = ", ".join(source.names)
+    return (
+        f"{source.cache.path}: set {source.reader.name} has no gathered logprobs of teacher {name}"
+        f" for the group {group}, which `missing: exact` needs. Add `gather: [[{group}]]` to the"
+        " recipe and run `ckd-cache build` again (each teacher runs once more), or set missing to"
+        " `bucket` or `spread`."
+    )
 
 
 def _merge_chunk(
