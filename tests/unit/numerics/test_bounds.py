@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ckd_cache.numerics.bounds import Rounding, rounding_at, uncertain
+from ckd_cache.numerics.bounds import Rounding, coarsest, rounding_at, uncertain
 from ckd_cache.numerics.mixture import Component, Mixture, mix
 
 _EXACT = rounding_at(0.0, 1.0)
@@ -63,6 +64,37 @@ def test_an_adversarial_pair_attains_the_bound(smallest, on_others):
     assert mixture.missing.tolist() == [[4, 3]]
     assert bound[0] > 0.1
     assert distance[0] == pytest.approx(bound[0], rel=1e-6)
+
+
+def _hiding(on_others: float, size: int) -> tuple[list[Component], np.ndarray]:
+    """Two teachers over ``size`` ids that keep four each and give the other's all the same."""
+    rest = (0.4 - 4 * on_others) / (size - 8)
+    own, other = np.array([0.3, 0.2, 0.05, 0.05]), np.full(4, on_others)
+    dense = [
+        np.concatenate([*pair, np.full(size - 8, rest)]) for pair in ((own, other), (other, own))
+    ]
+    components = [
+        Component(np.arange(4)[None] + 4 * t, own[None], np.array([4]), np.array([0.4]), p[None, 0])
+        for t, p in enumerate(dense)
+    ]
+    return components, np.mean(dense, axis=0)[None]
+
+
+@pytest.mark.parametrize(
+    ("policy", "on_others", "size"),
+    [("bucket", 0.05, 100), ("spread", 0.05, 100), ("spread", 0.0, 17)],
+    ids=["all as likely as the least kept", "the same, spread", "none likely at all, spread"],
+)
+def test_what_two_teachers_can_hide_attains_the_bound(policy, on_others, size):
+    components, truth = _hiding(on_others, size)
+    weights = np.array([[0.5, 0.5]])
+    mixture = mix(components, weights, np.array([0]), 8, policy, size)
+    bound = uncertain(components, weights, mixture, [_EXACT, _EXACT], _EXACT)
+    # All kept ids are off in the same direction, so the tail, which is no float32, says it all.
+    distance = abs(mixture.tail[0] - truth[0, 8:].sum())
+    assert bound[0] > 0.1
+    assert distance == pytest.approx(bound[0], abs=1e-12)
+    assert _distance(mixture, truth)[0] == pytest.approx(distance, abs=1e-6)
 
 
 def _peaked(seed: int, n: int = 400, size: int = 500) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +198,31 @@ def test_rounding_costs_what_is_documented():
     found = uncertain([component], weights, mixture, [stored], _EXACT)
     gold_term = np.where(mixture.gold_outside[:, 0], component.gold * math.expm1(2.0**-11), 0.0)
     np.testing.assert_allclose(found, terms + gold_term)
+
+
+def test_further_ids_carry_their_rounding():
+    dense, _ = _peaked(4, n=5)
+    gold = np.full(5, 499)
+    component = _truncate(dense, gold, 16)
+    ids = np.argsort(-dense, axis=1)[:, 16:20]
+    more = np.take_along_axis(dense, ids, axis=1)
+    other = Component(ids, np.full((5, 4), 0.25), np.full(5, 4), np.zeros(5), np.zeros(5))
+    known = [replace(component, more_ids=ids, more=more), other]
+    weights = np.full((5, 2), 0.5)
+    roundings = [Rounding(0.0, 0.0, 0.0, 0.0, more=0.1), _EXACT]
+    # All sixteen and four are kept; the other has no tail to hide anything in.
+    mixture = mix(known, weights, gold, 20, "exact")
+    found = uncertain(known, weights, mixture, roundings, _EXACT)
+    np.testing.assert_allclose(found, 0.5 * more.sum(axis=1) * math.expm1(0.1))
+    none = uncertain(known, weights, mix(known, weights, gold, 3, "exact"), roundings, _EXACT)
+    assert (none < found).all()
+
+
+def test_the_coarsest_rounding_exceeds_all_in_everything():
+    # At 1 steps are wider, at 2 single logprobs come from three numbers.
+    found = coarsest([rounding_at(0.05, 1.0, 0.1), rounding_at(0.05, 2.0, 0.1)])
+    assert (found.step, found.gold) == (0.05, 2.0**-10)
+    assert found.more == 0.05
 
 
 def test_a_tempered_gold_carries_the_rounding_of_three_numbers():
