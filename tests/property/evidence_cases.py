@@ -41,7 +41,7 @@ def make_evidence(
     example = 3 + np.repeat(np.arange(len(lengths)), lengths)
     slot = np.concatenate([np.arange(length) for length in lengths])
     # Up to three documents a segment; one goes on in the next example.
-    document = example + np.minimum(rng.integers(0, 3, n), slot)
+    document = example + np.minimum(rng.integers(0, 1 + rng.integers(0, 3), n), slot)
     present = rng.random(shape) >= absent
     present[np.arange(n), rng.integers(0, teachers, n)] = True
     gold = _rounded(-rng.exponential(4.0, shape), grid)
@@ -90,7 +90,7 @@ evidences = st.builds(
     make_evidence,
     seed=st.integers(0, 10_000),
     teachers=st.integers(1, 4),
-    lengths=st.lists(st.integers(1, 8), min_size=1, max_size=3).map(tuple),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple),
     grid=st.sampled_from([2.0**-10, 2.0]),
     absent=st.sampled_from([0.0, 0.4]),
     impossible=st.sampled_from([0.0, 0.3]),

@@ -57,19 +57,17 @@ def log_rest(amounts: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArra
         present: (N, S).
 
     Returns:
-        (N, S); -inf where the others have nothing. 0 in rows where all amounts are 0, which
-        counts all teachers equally.
+        (N, S); -inf where the others have nothing, so in all of a row where all amounts are 0.
     """
     own = np.ascontiguousarray(np.where(present, amounts, 0.0))
     # Summed, as 1 - share has few digits left where a teacher has nearly everything.
     columns = np.arange(own.shape[1])
     rest = np.stack([ordered_sum(np.where(columns == t, 0.0, own)) for t in columns], axis=1)
     total = ordered_sum(own)[:, None]
-    nothing = total == 0.0
-    whole = np.where(nothing, 1.0, total)
+    whole = np.where(total > 0.0, total, 1.0)
     with np.errstate(divide="ignore"):
         found = np.where(2.0 * own < total, np.log1p(-own / whole), np.log(rest / whole))
-    result: NDArray[np.float64] = np.where(nothing, 0.0, found)
+    result: NDArray[np.float64] = found
     return result
 
 

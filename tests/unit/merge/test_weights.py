@@ -174,6 +174,18 @@ def test_nine_teachers_in_another_order_have_the_same_bits(name):
     np.testing.assert_array_equal(one[:, order], other)
 
 
+def test_how_rows_lie_in_memory_changes_no_bit():
+    confidence = np.random.default_rng(0).normal(scale=2.0, size=(500, 9))
+    present = np.ones(confidence.shape, np.bool_)
+    for function in (
+        lambda c, p: softmax_weights(c, 1.0, p),
+        lambda c, p: log_rest(np.abs(c), p),
+    ):
+        one = function(confidence, present)
+        other = function(np.asfortranarray(confidence), np.asfortranarray(present))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_nothing_is_weighed_where_there_is_no_slot():
     empty = _evidence(np.zeros((0, 3)))
     for name in RULES:
