@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ckd_cache.errors import MergeError
 from ckd_cache.merge.evidence import Evidence
+from ckd_cache.merge.fitted import by_teacher
 from ckd_cache.merge.segments import segment_means, sums_of_others
 from ckd_cache.merge.softmax import log_rest, softmax_weights
 
@@ -38,17 +38,8 @@ def prior_of(rule: TargetRule) -> NDArray[np.float64] | None:
     """
     if rule.prior == "uniform":
         return None
-    fitted = {} if rule.fit is None or rule.fit.weights is None else rule.fit.weights
-    lacking = [name for name in rule.teachers if name not in fitted]
-    if lacking:
-        message = (
-            f"prior `fitted` of weighting {rule.weighting!r} has no fitted weight of "
-            f"{', '.join(lacking)}, expected one for each of {', '.join(rule.teachers)}: make the "
-            "target with `ckd-cache merge --prior fitted`, which fits first, or set prior to "
-            "`uniform`"
-        )
-        raise MergeError(message)
-    return np.array([fitted[name] for name in rule.teachers], dtype=np.float64)
+    learned = None if rule.fit is None else rule.fit.weights
+    return by_teacher(learned, "prior", rule)
 
 
 def gold_weights(evidence: Evidence, rule: TargetRule) -> NDArray[np.float64]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ckd_cache.merge.controls import random_weights
 from ckd_cache.merge.evidence import Evidence
+from ckd_cache.merge.fitted import fitted_weights
+from ckd_cache.merge.gate import gate_weights
 from ckd_cache.merge.label_free import (
     entropy_linear_weights,
     entropy_weights,
@@ -69,6 +71,8 @@ WEIGHTINGS: Mapping[str, Weighting] = MappingProxyType(
         "avg_ce": Weighting(avg_ce_weights, uses_gold=True),
         "segment_entropy": Weighting(segment_entropy_weights),
         "segment_loo": Weighting(segment_loo_weights, uses_gold=True),
+        "fitted": Weighting(fitted_weights, fitted=True),
+        "gate": Weighting(gate_weights, fitted=True),
         "random": Weighting(random_weights, uses_gold=True),
         "gold_sharpened_uniform": Weighting(uniform_weights, uses_gold=True, sharpened=True),
     }
