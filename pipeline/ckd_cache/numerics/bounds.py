@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ckd_cache.numerics.component import Adopted
 from ckd_cache.numerics.logspace import log_probability
 from ckd_cache.numerics.mixture import Component, Mixture, row_sum
 from ckd_cache.numerics.quantise import GRID_STEP
@@ -132,6 +133,8 @@ def _hidden(
     """How far kept ids can be above what was made of them, and how far below."""
     left, missing, share = mixture.left[:, t], mixture.missing[:, t], mixture.share[:, t]
     largest = _largest_missing(component, rounding)
+    if component.adopted is not None:
+        return _hidden_of_adopted(component.adopted, mixture, t, largest), missing * share
     # (x - s)+ is convex in x, hence at most x (1 - s/m) on 0 ... m.
     taken = np.minimum(share, largest) / np.where(largest > 0.0, largest, 1.0)
     by_sum, by_count = (1.0 - taken) * left, (1.0 - taken) * missing * largest
@@ -145,8 +148,28 @@ def _hidden(
     return np.minimum(by_sum, by_count + kept), above + kept
 
 
+def _hidden_of_adopted(
+    adopted: Adopted, mixture: Mixture, t: int, largest: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How far kept ids can be above what was made of them, where several own ids go to one.
+
+    An id of which nothing is known can have as many of the teacher's ids as go to one; an id of
+    which something is known one less. What goes nowhere is in none of them.
+    """
+    missing = mixture.missing[:, t]
+    others = missing * adopted.fibre + (mixture.n_valid - missing) * (adopted.fibre - 1)
+    left = np.maximum(mixture.left[:, t] - adopted.hidden, 0.0)
+    below: NDArray[np.float64] = np.minimum(left, others * largest)
+    return below
+
+
 def _largest_missing(component: Component, rounding: Rounding) -> NDArray[np.float64]:
-    """The largest probability that an id can have which a component does not keep."""
+    """The largest probability that an id can have which a teacher does not keep."""
+    if component.adopted is not None:
+        own = component.adopted
+        moved = tail_term(own.tail, rounding) / np.maximum(own.n_valid, 1)
+        result: NDArray[np.float64] = (own.least + moved) * np.exp(rounding.step)
+        return result
     last = np.maximum(component.n_valid - 1, 0)[:, None]
     smallest = np.take_along_axis(component.kept, last, axis=1)[:, 0]
     # What rounding the tail moved is shared out over the kept entries, of which this is the least.
@@ -158,9 +181,12 @@ def _largest_missing(component: Component, rounding: Rounding) -> NDArray[np.flo
 def _rounded(
     component: Component, mixture: Mixture, t: int, rounding: Rounding
 ) -> NDArray[np.float64]:
-    gold_term = component.gold * mixture.gold_outside[:, t] * np.expm1(rounding.gold)
-    own: NDArray[np.float64] = head_term(1.0 - component.tail, rounding)
-    own += tail_term(component.tail, rounding) + gold_term
+    if component.adopted is None:
+        tail, gold = component.tail, component.gold * mixture.gold_outside[:, t]
+    else:
+        tail, gold = component.adopted.tail, component.adopted.gold
+    own: NDArray[np.float64] = head_term(1.0 - tail, rounding)
+    own += tail_term(tail, rounding) + gold * np.expm1(rounding.gold)
     return own
 
 

@@ -8,7 +8,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Component", "Known", "known_of", "temper", "temper_scalar", "without_gold"]
+__all__ = ["Adopted", "Component", "Known", "known_of", "temper", "temper_scalar", "without_gold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What a teacher said at N slots before its distributions were carried to another support.
+
+    Attributes:
+        hidden: (N,) float64, mass of kept ids that go nowhere; it is in the component's tail, and
+            no id of the support has any of it.
+        tail: (N,) float64, mass outside the ids that the teacher kept.
+        n_valid: (N,) int64, ids that it kept.
+        least: (N,) float64, the smallest of their probabilities, which no other id exceeds.
+        gold: (N,) float64, what of gold comes from its own scalar.
+        fibre: most of its ids that go to one id.
+    """
+
+    hidden: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    n_valid: NDArray[np.int64]
+    least: NDArray[np.float64]
+    gold: NDArray[np.float64]
+    fibre: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +50,8 @@ class Component:
             in a row; -1 where nothing is. None where there are none at all. Gold among them does
             not count, as ``gold`` has its probability already.
         more: (N, g) float64, their probabilities, which ``tail`` contains; 0 where nothing is.
+        adopted: of a teacher over another support, what it was before it was carried over; None
+            where the support is its own.
     """
 
     ids: NDArray[np.int64]
@@ -37,6 +61,7 @@ class Component:
     gold: NDArray[np.float64]
     more_ids: NDArray[np.int64] | None = None
     more: NDArray[np.float64] | None = None
+    adopted: Adopted | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,9 +120,10 @@ def mix(
     masses = summed(union, weighted)
     share = np.zeros(weights.shape)
     if policy == "spread":
-        share = _shares(known, support_size)
+        nowhere = _nowhere(components, weights)
+        share = _shares(known, nowhere, support_size)
         remainder = _spread(union, masses, weights * share, support_size)
-        remainder += row_sum(weights * known.left * (share == 0.0))
+        remainder += row_sum(weights * np.where(share == 0.0, known.left, nowhere))
     else:
         remainder = row_sum(weights * known.left)
     best = truncated(union, masses, remainder, k)
@@ -254,10 +255,20 @@ def columns_of(
     return columns
 
 
-def _shares(known: Known, support_size: int) -> NDArray[np.float64]:
+def _nowhere(components: Sequence[Component], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, S) mass of each component that no id of the support has."""
+    nowhere = np.zeros(weights.shape)
+    for t, component in enumerate(components):
+        if component.adopted is not None:
+            nowhere[:, t] = np.where(weights[:, t] > 0.0, component.adopted.hidden, 0.0)
+    return nowhere
+
+
+def _shares(known: Known, nowhere: NDArray[np.float64], support_size: int) -> NDArray[np.float64]:
     """What is left of each component, over the ids of the support that it does not know."""
     unknown = support_size - known.count
-    share: NDArray[np.float64] = np.where(unknown > 0, known.left / np.maximum(unknown, 1), 0.0)
+    left = np.maximum(known.left - nowhere, 0.0)
+    share: NDArray[np.float64] = np.where(unknown > 0, left / np.maximum(unknown, 1), 0.0)
     return share
 
 
