@@ -67,16 +67,16 @@ def weights_record(
 def gate_record(documents: int, held_out: HeldOut, found: Parameters) -> JsonObject:
     """How a gate was chosen and fitted."""
     notes = []
-    best = max(held_out.gates, default=math.nan)
     if held_out.folds == 0:
         notes.append(
             "all slots come from one document, so nothing could be held out, and the strongest "
             "penalty was taken: give split `fit` more documents"
         )
-    elif best <= held_out.constant:
+    elif held_out.gain < 2.0 * held_out.gain_error:
         notes.append(
-            "on held-out documents the gate was no better than constant weights: weighting "
-            "`fitted` says the same with less"
+            f"on held-out documents the gate was better than constant weights by "
+            f"{held_out.gain:.4f} nats a slot with a standard error of {held_out.gain_error:.4f}: "
+            "that may be chance, and weighting `fitted` does with less"
         )
     return {
         "documents": documents,
@@ -87,6 +87,8 @@ def gate_record(documents: int, held_out: HeldOut, found: Parameters) -> JsonObj
             for l2, value in zip(GRID, held_out.gates, strict=False)
         ],
         "held_out_constant": _number(held_out.constant),
+        "held_out_gain": _number(held_out.gain),
+        "held_out_gain_error": _number(held_out.gain_error),
         "l2": held_out.l2,
         "mean_loglik": found.mean_loglik,
         "iterations": found.iterations,

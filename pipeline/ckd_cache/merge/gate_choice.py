@@ -31,6 +31,9 @@ class HeldOut:
         gates: of the gate, for each strength of the grid; empty without folds.
         constant: of constant fitted weights; NaN without folds.
         l2: the strength of the best gate, the stronger of two that are equal.
+        gain: of the best gate over constant weights; NaN without folds.
+        gain_error: standard error of the gain, clustered by document: slots of one document
+            resemble each other, so counting them as independent would make it too small.
     """
 
     slots: int
@@ -38,6 +41,8 @@ class HeldOut:
     gates: tuple[float, ...]
     constant: float
     l2: float
+    gain: float
+    gain_error: float
 
 
 def folds_of(document: NDArray[np.int64], folds: int = FOLDS) -> NDArray[np.int64]:
@@ -76,19 +81,34 @@ def choose_l2(
     fold = folds_of(document)
     folds = int(fold.max()) + 1
     if folds < 2:
-        return HeldOut(len(document), 0, (), float("nan"), grid[0])
-    gates, constant = np.zeros(len(grid)), 0.0
+        nan = float("nan")
+        return HeldOut(len(document), 0, (), nan, grid[0], nan, nan)
+    gates, constant = np.zeros((len(grid), len(document))), np.zeros(len(document))
     for number in range(folds):
         held, rest = problem.only(fold == number), problem.only(fold != number)
         teachers = rest.gold.relative.shape[0]
         start = constant_start(rest)
-        constant += float(log_mixture(held, start[:teachers], start[teachers:]).sum())
+        constant[fold == number] = log_mixture(held, start[:teachers], start[teachers:])
         for place, l2 in enumerate(grid):
             found = fit_parameters(rest, l2, start, _ROUGH)
-            gates[place] += float(log_mixture(held, found.bias, found.theta).sum())
+            gates[place, fold == number] = log_mixture(held, found.bias, found.theta)
             start = np.concatenate([found.bias, found.theta])
-    gates /= len(document)
-    best = int(np.argmax(gates))
+    means = gates.mean(axis=1)
+    best = int(np.argmax(means))
+    gain = gates[best] - constant
     return HeldOut(
-        len(document), folds, tuple(gates.tolist()), constant / len(document), grid[best]
+        slots=len(document),
+        folds=folds,
+        gates=tuple(means.tolist()),
+        constant=float(constant.mean()),
+        l2=grid[best],
+        gain=float(gain.mean()),
+        gain_error=_clustered_error(gain, document),
     )
+
+
+def _clustered_error(values: NDArray[np.float64], document: NDArray[np.int64]) -> float:
+    """Standard error of the mean of values that hang together within documents."""
+    _, cluster = np.unique(document, return_inverse=True)
+    sums = np.bincount(cluster, values - values.mean())
+    return float(np.sqrt((sums * sums).sum())) / len(values)

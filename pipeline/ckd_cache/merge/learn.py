@@ -38,7 +38,9 @@ def learn(
 ) -> Fit:
     """Learn what a rule needs; the order in which teachers are listed changes no bit of it.
 
-    Calibration comes first: weights are fitted on the scalars that the rule will see.
+    Calibration comes first. What constant weights and a gate make likely is gold under what is
+    mixed: the teachers as captured, or calibrated ones with ``calibrate: target``. A prior
+    stands beside calibrated probabilities, and is fitted to them.
 
     Args:
         batches: slots of the split ``fit``, in the order of the set; read once.
@@ -66,7 +68,8 @@ def learn(
         evidence = calibrated_evidence(sample.batch, temperatures, [chosen[n] for n in by_name])
     weights, gate = None, None
     if rule.weighting in {"fitted", "gate"} or rule.prior == "fitted":
-        gold = likelihoods(evidence.gold_logprob, evidence.present)
+        mixed = sample.batch.evidence if _mixes_as_captured(rule) else evidence
+        gold = likelihoods(mixed.gold_logprob, mixed.present)
         constant = em_weights(gold)
         on["fitted"] = weights_record(gold, constant, by_name, TOLERANCE)
         weights = dict(zip(by_name, constant.weights.tolist(), strict=True))
@@ -154,6 +157,10 @@ def _prepared(batch: FitBatch, order: Sequence[int], keep: slice) -> FitBatch:
         entropy=batch.entropy[:, order, keep],
         seen=batch.seen,
     )
+
+
+def _mixes_as_captured(rule: TargetRule) -> bool:
+    return rule.calibrate != "target" and rule.prior != "fitted"
 
 
 def _what(rule: TargetRule) -> str:
