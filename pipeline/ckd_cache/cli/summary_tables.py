@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from ckd_cache.cli.console import counted, output
 from ckd_cache.cli.sizes import size
+from ckd_cache.cli.tables import INDENT, NONE, decimal, percent, print_line, print_table
+from ckd_cache.cli.target_tables import print_coverage, print_uncertain
 from ckd_cache.types import JsonObject
 
 __all__ = ["print_summary"]
-
-_NONE = "-"
-_INDENT = 2
 
 
 def print_summary(summary: JsonObject) -> None:
@@ -38,13 +35,16 @@ def _print_set(console: Console, name: str, part: JsonObject) -> None:
     console.print()
     console.print(Text(f"Set {name}", style="bold"))
     for line in _facts(part):
-        console.print(Padding(line, (0, 0, 0, 2)))
+        print_line(console, line)
     if part["teachers"]:
-        _print_table(console, "Teachers", _TEACHER_COLUMNS, _teacher_rows(part["teachers"]))
+        print_table(console, "Teachers", _TEACHER_COLUMNS, _teacher_rows(part["teachers"]))
         _print_models(console, part["teachers"])
     if part["targets"]:
-        _print_table(console, "Targets", _TARGET_COLUMNS, _target_rows(part["targets"]))
-        _print_weights(console, part["targets"])
+        print_table(console, "Targets", _TARGET_COLUMNS, _target_rows(part["targets"]), _WORDS)
+        stored = {name: one for name, one in part["targets"].items() if one["stored"]}
+        _print_weights(console, stored)
+        print_uncertain(console, {name: one["uncertain"] for name, one in stored.items()})
+        print_coverage(console, {name: one["coverage"] for name, one in stored.items()})
     _print_notes(console, part)
 
 
@@ -64,7 +64,8 @@ def _facts(part: JsonObject) -> Iterable[str]:
 
 
 _TEACHER_COLUMNS = ("", "k", "bytes/slot", "entropy", "gold logp", "top-1", "tail mass")
-_TARGET_COLUMNS = ("", "weighting", "T", "k", "bytes/slot", "gold logp", "tail mass", "uncertain")
+_TARGET_COLUMNS = ("", "weighting", "T", "k", "bytes/slot", "gold logp", "tail mass")
+_WORDS = {"weighting"}
 
 
 def _teacher_rows(teachers: JsonObject) -> Iterable[Sequence[str]]:
@@ -72,11 +73,11 @@ def _teacher_rows(teachers: JsonObject) -> Iterable[Sequence[str]]:
         yield (
             name,
             str(one["k"]),
-            _decimal(one["bytes_per_slot"], 1),
-            _decimal(one["mean_entropy"], 3),
-            _decimal(one["mean_gold_logprob"], 3),
-            _percent(one["top1_accuracy"]),
-            _decimal(one["mean_tail_mass"], 4),
+            decimal(one["bytes_per_slot"], 1),
+            decimal(one["mean_entropy"], 3),
+            decimal(one["mean_gold_logprob"], 3),
+            percent(one["top1_accuracy"]),
+            decimal(one["mean_tail_mass"], 4),
         )
 
 
@@ -88,38 +89,10 @@ def _target_rows(targets: JsonObject) -> Iterable[Sequence[str]]:
             f"{one['weighting']}{tau}",
             f"{one['temperature']:g}",
             str(one["k"]),
-            _decimal(one["bytes_per_slot"], 1),
-            _decimal(one["mean_gold_logprob"], 3),
-            _decimal(one["mean_tail_mass"], 4),
-            _decimal(one["mean_uncertain"], 4),
+            decimal(one["bytes_per_slot"], 1),
+            decimal(one["mean_gold_logprob"], 3),
+            decimal(one["mean_tail_mass"], 4),
         )
-
-
-def _print_table(
-    console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
-) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for number, column in enumerate(columns):
-        text = number == 0 or column == "weighting"
-        table.add_column(
-            title if number == 0 else column,
-            justify="left" if text else "right",
-            overflow="fold",
-            no_wrap=not text,
-        )
-    cells = list(rows)
-    for row in cells:
-        table.add_row(*row)
-    console.print()
-    if console.measure(table).minimum + _INDENT <= console.width:
-        console.print(Padding(table, (0, 0, 0, _INDENT)))
-        return
-    # Too narrow for columns: nothing is left out, each row becomes a list.
-    console.print(Padding(title, (0, 0, 0, _INDENT)))
-    for name, *values in cells:
-        console.print(Padding(name, (0, 0, 0, 2 * _INDENT)))
-        for column, value in zip(columns[1:], values, strict=True):
-            console.print(Padding(f"{column}: {value}", (0, 0, 0, 3 * _INDENT)))
 
 
 def _print_models(console: Console, teachers: JsonObject) -> None:
@@ -127,7 +100,7 @@ def _print_models(console: Console, teachers: JsonObject) -> None:
     for name, one in teachers.items():
         temperatures = ", ".join(f"{value:g}" for value in one["temperatures"])
         line = f"{name}: {one['model']}, {one['dtype']}, temperatures {temperatures}"
-        console.print(Padding(f"{line}, {_exactness(one)}", (0, 0, 0, 2)))
+        print_line(console, f"{line}, {_exactness(one)}")
 
 
 def _exactness(one: JsonObject) -> str:
@@ -140,19 +113,28 @@ def _exactness(one: JsonObject) -> str:
 
 
 def _print_weights(console: Console, targets: JsonObject) -> None:
+    if not targets:
+        return
     console.print()
     console.print("  Mean prediction weights")
     for name, one in targets.items():
         shares = ", ".join(
-            f"{teacher} {_decimal(weight, 3)}" for teacher, weight in one["mean_weights"].items()
+            f"{teacher} {decimal(weight, 3)}" for teacher, weight in one["mean_weights"].items()
         )
-        console.print(Padding(f"{name}: {shares}", (0, 0, 0, 4)))
+        print_line(console, f"{name}: {shares}", 2 * INDENT)
 
 
 def _print_notes(console: Console, part: JsonObject) -> None:
     names = [one["name"] for one in part["parts"]]
     for kind in ("teachers", "targets"):
         for name, one in part[kind].items():
+            if not one.get("stored", True):
+                print_line(
+                    console,
+                    f"{name} is a rule that is only recorded: `ckd-student train --target "
+                    f"live:{name}` and `ckd-cache inspect --target {name}` compute it.",
+                )
+                continue
             missing = [part_name for part_name in names if part_name not in one["parts"]]
             if missing:
                 console.print(
@@ -166,12 +148,4 @@ def _print_notes(console: Console, part: JsonObject) -> None:
 
 
 def _shares(counts: JsonObject) -> str:
-    return ", ".join(f"{name} {number:,}" for name, number in counts.items()) or _NONE
-
-
-def _decimal(value: float | None, digits: int) -> str:
-    return _NONE if value is None else f"{value:,.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return _NONE if value is None else f"{100 * value:.1f} %"
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items()) or NONE

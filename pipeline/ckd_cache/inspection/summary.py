@@ -26,6 +26,12 @@ from ckd_cache.format.paths import segments_part, slots_part, target_part, teach
 from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import CacheReader, open_cache
 from ckd_cache.format.spec import MANIFEST_NAME
+from ckd_cache.format.stats import add_stats
+from ckd_cache.inspection.figures.uncertain import (
+    cells_sentence,
+    coverage_figures,
+    uncertain_figures,
+)
 from ckd_cache.types import JsonObject, JsonValue
 
 __all__ = ["summarise"]
@@ -154,6 +160,7 @@ def _teacher(
 
 def _target(reader: CacheReader, set_name: str, name: str, record: TargetRecord) -> JsonObject:
     stats = _sums(record.parts.values())
+    added = add_stats(part.stats for part in record.parts.values())
     slots = stats.get("slots", 0)
     used = _bytes(reader, (target_part(set_name, name, part) for part in record.parts))
     return {
@@ -161,6 +168,9 @@ def _target(reader: CacheReader, set_name: str, name: str, record: TargetRecord)
         "tau": record.tau,
         "temperature": record.temperature,
         "missing": record.missing,
+        "mixture": record.mixture,
+        "calibrate": record.calibrate,
+        "stored": record.stored,
         "teachers": list(record.teachers),
         "k": record.k,
         "step": record.step,
@@ -178,6 +188,11 @@ def _target(reader: CacheReader, set_name: str, name: str, record: TargetRecord)
         },
         "mean_uncertain": _ratio(stats.get("uncertain_sum"), slots),
         "max_uncertain": _finite(stats.get("uncertain_max")),
+        "uncertain": {
+            **uncertain_figures(added),
+            "cells": cells_sentence(record.missing, record.mixture, quantised=record.max_nats > 0),
+        },
+        "coverage": coverage_figures(added),
     }
 
 

@@ -48,12 +48,12 @@ from ckd_cache.format.spec import (
     target_specs,
     teacher_specs,
 )
-from ckd_cache.format.stats import target_stats, teacher_stats
+from ckd_cache.format.stats import add_stats, target_stats, teacher_stats
 from ckd_cache.format.support import SupportFiles, encode_support
 from ckd_cache.format.workspace import CacheWriter, ShardFiles
 from ckd_cache.format.zarr_io import describe, encode_shard
 from ckd_cache.numerics.topk import reference_distributions
-from ckd_cache.types import Array, JsonObject, TargetArrays, TeacherArrays, array_names
+from ckd_cache.types import Array, TargetArrays, TeacherArrays, array_names
 
 SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4, "bos": None, "eos": None}
 WORDS = [
@@ -248,17 +248,8 @@ class Filler:
         for shard in files:
             self.writer.publish(journal, shard)
         self.journals.append(journal)
-        stats: JsonObject = {}
-        for line in journal.lines:
-            for name, value in line.stats.items():
-                stats[name] = joined(name, stats[name], value) if name in stats else value
+        stats = add_stats(line.stats for line in journal.lines)
         return FilledPart(fingerprint=HASH, stats=stats, profile={})
-
-
-def joined(name: str, left: Any, right: Any) -> Any:
-    if isinstance(left, dict):
-        return {key: left[key] + right[key] for key in left}
-    return max(left, right) if name == "uncertain_max" else left + right
 
 
 def set_record(segments: SegmentRows, parts: dict[str, Part]) -> SetRecord:

@@ -13,6 +13,7 @@ import pytest
 import ckd_cache
 from ckd_cache.errors import CacheNotFoundError, DamagedCacheError
 from ckd_cache.format.manifest import FilledPart
+from ckd_cache.format.spec import FORMAT_VERSION
 from ckd_cache.inspection.summary import _gold, _sums, summarise
 
 
@@ -32,7 +33,7 @@ def test_it_is_strict_json(summary: Any) -> None:
 def test_the_cache_as_a_whole(tiny: Any, summary: Any) -> None:
     used = sum(part.used for part in tiny.parts.values())
     assert summary["path"] == str(tiny.path)
-    assert summary["format_version"] == 1
+    assert summary["format_version"] == FORMAT_VERSION
     assert summary["generation"] == 1
     assert summary["complete"] is True
     assert summary["examples"] == 14

@@ -1,0 +1,1 @@
+"""Figures of a target that add up over chunks."""
