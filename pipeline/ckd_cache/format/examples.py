@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,6 +102,24 @@ class ExamplesReader:
             np.concatenate([np.zeros(0, np.uint8), *(part.splits for part in read)]),
         )
 
+    def segment_columns(self, columns: Sequence[str], start: int, stop: int) -> list[Ragged]:
+        """List columns of the segments of examples ``start`` to ``stop``; see docs/format.md.
+
+        Raises:
+            IncompleteCacheError: the range is not one of the set's.
+            DamagedCacheError: a file is missing or damaged.
+        """
+        return self._columns(columns, start, stop, self._segments_path)
+
+    def slot_columns(self, columns: Sequence[str], start: int, stop: int) -> list[Ragged]:
+        """List columns of the slots of examples ``start`` to ``stop``; see docs/format.md.
+
+        Raises:
+            IncompleteCacheError: the range is not one of the set's.
+            DamagedCacheError: a file is missing or damaged.
+        """
+        return self._columns(columns, start, stop, self._slots_path)
+
     def documents(self, numbers: Iterable[int]) -> dict[int, DocumentRow]:
         """Documents by number.
 
@@ -132,6 +150,21 @@ class ExamplesReader:
     def _segments_path(self, piece: Piece) -> str:
         return segments_path(self.set_name, piece.part.increment, piece.shard)
 
+    def _slots_path(self, piece: Piece) -> str:
+        return slots_path(self.set_name, piece.part.name, piece.shard)
+
+    def _columns(
+        self, columns: Sequence[str], start: int, stop: int, path_of: Callable[[Piece], str]
+    ) -> list[Ragged]:
+        read: list[list[Ragged]] = [[Ragged(np.zeros(0), _NO_ROWS)] for _ in columns]
+        for piece in self._pieces(start, stop):
+            path = path_of(piece)
+            with self.access.reading(path, piece.where):
+                found = read_ragged(self.access.verified(path), columns, *self._rows(piece))
+            for pieces, one in zip(read, found, strict=True):
+                pieces.append(one)
+        return [_end_to_end(pieces[1:] or pieces) for pieces in read]
+
     def _rows(self, piece: Piece) -> tuple[int, int, int]:
         first = piece.shard_start
         return piece.start - first, piece.stop - first, self.layout.chunk_examples
@@ -140,7 +173,7 @@ class ExamplesReader:
         path = self._segments_path(piece)
         with self.access.reading(path, piece.where):
             (ids,) = read_ragged(self.access.verified(path), ["input_ids"], *self._rows(piece))
-        path = slots_path(self.set_name, piece.part.name, piece.shard)
+        path = self._slots_path(piece)
         with self.access.reading(path, piece.where):
             columns = ["positions", "inputs", "gold"]
             slots = read_ragged(self.access.verified(path), columns, *self._rows(piece))
@@ -202,6 +235,12 @@ class ExamplesReader:
 
 
 _DOCUMENT_FILES_KEPT = 16
+_NO_ROWS = np.zeros(1, np.int64)
+
+
+def _end_to_end(pieces: Sequence[Ragged]) -> Ragged:
+    ends = np.concatenate([[0], *(np.diff(piece.offsets) for piece in pieces)])
+    return Ragged(np.concatenate([piece.values for piece in pieces]), np.cumsum(ends))
 
 
 def _padded(rows: Ragged, width: int, fill: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

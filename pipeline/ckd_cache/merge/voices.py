@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ckd_cache.format.spec import Capture
+from ckd_cache.merge.adoption import Adoption
+from ckd_cache.numerics.logspace import log_probability
 from ckd_cache.numerics.mixture import Component, temper
 from ckd_cache.types import Array, TeacherArrays
 
@@ -18,6 +20,7 @@ __all__ = [
     "Voice",
     "component_at",
     "indices_of",
+    "plain_index",
     "scalars_at",
     "temperatures_at",
     "voice_of",
@@ -57,6 +60,9 @@ class Voice:
         present: (N,) bool, the teacher has a distribution there.
         unit_logprob: (N,) logprob of the slot's unit of text (``Evidence.unit_logprob``).
         gathered: further logprobs; None where there are none.
+        adoption: of a teacher with another tokenizer, what carries it over; its ids are its own
+            then, and what else is said of it (N,) is of the set's. None where the tokenizer is that
+            of the set.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Voice:
     present: NDArray[np.bool_]
     unit_logprob: NDArray[np.float64]
     gathered: Gathered | None = None
+    adoption: Adoption | None = None
 
     def piece(self, start: int, stop: int) -> Voice:
         """The same teacher at the slots ``start`` to ``stop`` of these."""
@@ -96,6 +103,7 @@ class Voice:
             gathered=None
             if more is None
             else Gathered(more.ids[chosen], more.logprobs[chosen], more.step),
+            adoption=None if self.adoption is None else self.adoption.only(chosen),
         )
 
 
@@ -155,6 +163,13 @@ def scalars_at(voice: Voice, index: NDArray[np.int64]) -> Scalars:
         voice: the teacher.
         index: (N,) into the temperatures of its capture.
     """
+    if voice.adoption is not None:
+        heard = component_at(voice, index)
+        return Scalars(
+            gold_logprob=np.where(voice.present, log_probability(heard.gold), np.nan),
+            max_logprob=np.where(voice.present, log_probability(heard.kept[:, 0]), np.nan),
+            entropy=_picked(voice.entropy, index),
+        )
     return Scalars(
         gold_logprob=_at(voice, voice.gold_logprob, index),
         max_logprob=_at(voice, voice.logprobs[:, 0], index),
@@ -165,6 +180,9 @@ def scalars_at(voice: Voice, index: NDArray[np.int64]) -> Scalars:
 def component_at(voice: Voice, index: NDArray[np.int64]) -> Component:
     """A teacher's distributions as probabilities, at one of its temperatures for each slot.
 
+    They are over the set's support; those of a teacher with another tokenizer are carried over
+    after they were tempered.
+
     Args:
         voice: the teacher.
         index: (N,) into the temperatures of its capture.
@@ -172,7 +190,7 @@ def component_at(voice: Voice, index: NDArray[np.int64]) -> Component:
     tail = _picked(voice.tail, index)
     temperature = temperatures_at(voice.capture, index)
     gathered = voice.gathered
-    return Component(
+    found = Component(
         ids=voice.ids,
         kept=temper(voice.logprobs, voice.n_valid, tail, temperature),
         n_valid=voice.n_valid,
@@ -181,6 +199,12 @@ def component_at(voice: Voice, index: NDArray[np.int64]) -> Component:
         more_ids=None if gathered is None else gathered.ids,
         more=None if gathered is None else np.exp(_at(voice, gathered.logprobs, index)),
     )
+    return found if voice.adoption is None else voice.adoption.of(found)
+
+
+def plain_index(voice: Voice, temperature: float) -> NDArray[np.int64]:
+    """(N,) the index of one temperature of a capture, for every slot."""
+    return np.full(len(voice.present), voice.capture.temperatures.index(temperature), np.int64)
 
 
 def temperatures_at(capture: Capture, index: NDArray[np.int64]) -> NDArray[np.float64]:
