@@ -137,9 +137,10 @@ def known_of(
 def _outside(component: Component, gold_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     found = component.ids == gold_ids[:, None]
     k = found.shape[1]
-    if component.n_valid.size and component.n_valid.min() < k:
+    if component.n_valid.min(initial=k) < k:
         found &= np.arange(k) < component.n_valid[:, None]
-    outside: NDArray[np.bool_] = ~found.any(axis=1)
+    outside = np.ones(len(found), np.bool_)
+    outside[np.flatnonzero(found) // k] = False
     return outside
 
 
@@ -163,15 +164,17 @@ def temper(
     Returns:
         (N, k); 0 from rank ``n_valid`` on.
     """
-    heat = np.broadcast_to(np.asarray(temperature, dtype=np.float64), n_valid.shape)
-    top = logprobs[:, :1]
-    powers = logprobs - np.where((n_valid[:, None] > 0) & np.isfinite(top), top, 0.0)
-    if (heat != 1.0).any():
-        powers /= heat[:, None]
-    k = powers.shape[1]
-    if n_valid.size and n_valid.min() < k:
-        powers[np.arange(k) >= n_valid[:, None]] = -np.inf
-    np.exp(powers, out=powers)
+    heat = np.asarray(temperature, dtype=np.float64)
+    k = logprobs.shape[1]
+    if (heat == 1.0).all():
+        powers = np.exp(logprobs, dtype=np.float64)
+    else:
+        # At low temperatures even the most probable id could become 0.
+        heat = np.broadcast_to(heat, n_valid.shape)[:, None]
+        shift = np.where((heat != 1.0) & np.isfinite(logprobs[:, :1]), logprobs[:, :1], 0.0)
+        powers = np.exp((logprobs - shift) / heat)
+    if n_valid.min(initial=k) < k:
+        powers[np.arange(k) >= n_valid[:, None]] = 0.0
     total = powers.sum(axis=1)
     # Where a stored tail rounds to all the mass there is nothing to scale.
     factor = -np.expm1(tail) / np.where(total > 0.0, total, 1.0)

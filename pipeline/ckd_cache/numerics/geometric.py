@@ -20,7 +20,6 @@ from ckd_cache.numerics.mixture import (
     Mixture,
     blocks_of,
     columns_of,
-    padded,
     row_sum,
     truncated,
 )
@@ -79,7 +78,7 @@ def mix_geometric(
     union = unite(blocks_of(components, weights, gold_ids, known))
     raw = _probabilities(components, weights, known, union)
     logs = log_probability(raw)
-    by_source = np.concatenate([weights, np.zeros((len(weights), 1))], axis=1)[:, union.sources]
+    by_source = weights[:, union.sources()]
     logs = np.where(raw > 0.0, np.where(raw > 0.0, logs, 0.0) * by_source, _VETO)
     common = _known_by_all(union, weights)
     product = np.where(common, summed(union, union.gather(logs)), _VETO)
@@ -94,10 +93,10 @@ def mix_geometric(
     gold /= masses.sum(axis=1) + remainder
     best = truncated(union, masses, remainder, k)
     mixture = Mixture(
-        ids=padded(best.ranked.ids, k, 0),
-        logprobs=padded(best.ranked.logprobs, k, -np.inf),
+        ids=best.ids,
+        logprobs=best.logprobs,
         n_valid=best.n_valid,
-        head=best.ranked.masses.sum(axis=1),
+        head=best.head,
         tail=best.tail,
         left=left,
         gold_outside=known.gold_outside,
@@ -172,13 +171,14 @@ def _outside(
     union: Union, raw: NDArray[np.float64], common: NDArray[np.bool_], known: Known
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Mass of each component outside the common ids; and whether some of it is of known ids."""
-    apart = union.used & ~spread_over_equals(union, common)
+    apart = (union.ids != union.nothing) & ~spread_over_equals(union, common)
     partial = np.zeros(known.left.shape, np.bool_)
     if not apart.any():
         return known.left, partial
     left, masses = known.left.copy(), union.gather(raw) * apart
+    source = union.source()
     for t in range(left.shape[1]):
-        own = union.sources.take(union.column) == t
+        own = source == t
         left[:, t] += (masses * own).sum(axis=1)
         partial[:, t] = (apart & own).any(axis=1)
     return left, partial

@@ -20,13 +20,12 @@ from ckd_cache.numerics.component import (
     temper_scalar,
     without_gold,
 )
+from ckd_cache.numerics.ranking import most_probable
 from ckd_cache.numerics.union import (
     Block,
-    Ranked,
     Union,
     counts_known,
     is_known_by,
-    most_probable,
     spread_over_equals,
     summed,
     unite,
@@ -127,12 +126,12 @@ def mix(
     else:
         remainder = row_sum(weights * known.left)
     best = truncated(union, masses, remainder, k)
-    counts = counts_known(union, best.ranked.at, best.valid, len(components))
+    counts = counts_known(union, best.at, best.valid)
     return Mixture(
-        ids=padded(best.ranked.ids, k, 0),
-        logprobs=padded(best.ranked.logprobs, k, -np.inf),
+        ids=best.ids,
+        logprobs=best.logprobs,
         n_valid=best.n_valid,
-        head=best.ranked.masses.sum(axis=1),
+        head=best.head,
         tail=best.tail,
         left=known.left,
         gold_outside=known.gold_outside,
@@ -147,15 +146,21 @@ class Truncated:
     """The k most probable ids of N slots, and the rest.
 
     Attributes:
-        ranked: the ids, (N, k) at most.
-        valid: (N, k) bool, ids of positive probability.
-        n_valid: (N,) int64, how many these are.
-        tail: (N,) float64, everything else.
+        at: (N, at most k) flat index of the first entry of each id in the union.
+        valid: (N, at most k) bool, ids of positive probability.
+        ids: as of ``Mixture``, like ``logprobs``, ``n_valid``, ``head`` and ``tail``.
+        logprobs: (N, k) float32.
+        n_valid: (N,) int64.
+        head: (N,) float64.
+        tail: (N,) float64.
     """
 
-    ranked: Ranked
+    at: NDArray[np.intp]
     valid: NDArray[np.bool_]
+    ids: NDArray[np.int64]
+    logprobs: NDArray[np.float32]
     n_valid: NDArray[np.int64]
+    head: NDArray[np.float64]
     tail: NDArray[np.float64]
 
 
@@ -170,13 +175,21 @@ def truncated(
         remainder: (N,) mass outside the union.
         k: ids to keep.
     """
-    total = masses.sum(axis=1) + remainder
-    masses /= total[:, None]
-    ranked = most_probable(union, masses, k)
+    totals = masses.sum(axis=1) + remainder
+    ranked = most_probable(masses, totals, k)
     valid = ranked.masses > 0.0
-    masses.ravel()[ranked.at.ravel()] = 0.0
-    tail = remainder / total + masses.sum(axis=1)
-    return Truncated(ranked, valid, np.count_nonzero(valid, axis=1), tail)
+    ids = union.ids.ravel().take(ranked.at).astype(np.int64)
+    ids *= valid
+    masses.ravel()[ranked.at] = 0.0
+    return Truncated(
+        at=ranked.at,
+        valid=valid,
+        ids=padded(ids, k, 0),
+        logprobs=padded(ranked.logprobs, k, -np.inf),
+        n_valid=np.count_nonzero(valid, axis=1),
+        head=ranked.masses.sum(axis=1),
+        tail=(remainder + masses.sum(axis=1)) / totals,
+    )
 
 
 def blocks_of(
@@ -307,7 +320,7 @@ def _further(
     if all(component.more is None for component in components):
         return further
     chosen = np.zeros(weighted.shape, np.bool_)
-    chosen.ravel()[best.ranked.at.ravel()] = best.valid.ravel()
+    chosen.ravel()[best.at] = best.valid
     kept = weighted * spread_over_equals(union, chosen)
     start = 0
     for t, component in enumerate(components):

@@ -13,22 +13,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ckd_cache.numerics.ranking import flat_index
 from ckd_cache.types import Array
 
 __all__ = [
     "Block",
-    "Ranked",
     "Union",
     "counts_known",
     "is_known_by",
-    "most_probable",
     "spread_over_equals",
     "summed",
     "unite",
 ]
 
-_GROUP = 8
-"""Sources that the bits of a byte tell apart."""
+_GROUP = 3
+"""Sources that are counted at once, in as many lanes of an integer."""
+_LANE = 21
+_ONE_LANE = np.uint64((1 << _LANE) - 1)
+_ALL = np.uint8((1 << _GROUP) - 1)
+_LANES = np.array(
+    [sum((bits >> n & 1) << _LANE * n for n in range(_GROUP)) for bits in range(1 << _GROUP)],
+    dtype=np.uint64,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +58,40 @@ class Union:
 
     Attributes:
         ids: (N, C) unsigned.
+        nothing: what stands in place of an id where none is.
         column: (N, C) unsigned, the column that each comes from.
-        origin: (N, C), flat index of each in an (N, C) array of columns.
-        used: (N, C) bool.
         repeats: (N * C - 1,) bool, the next entry has the same id.
-        sources: (C,) the source of each column, -1 for the last.
+        starts: the first column of each further source, ascending; the last column counts to the
+            last source.
     """
 
     ids: Array
+    nothing: int
     column: Array
-    origin: NDArray[np.intp]
-    used: NDArray[np.bool_]
     repeats: NDArray[np.bool_]
-    sources: NDArray[np.int64]
+    starts: tuple[int, ...]
 
     def gather(self, values: Array) -> Array:
         """Values of columns, (N, C), in the order of the ids."""
-        gathered: Array = values.ravel().take(self.origin)
+        gathered: Array = values.ravel().take(flat_index(self.column, self.ids.shape[1]))
         return gathered
 
     def first(self) -> NDArray[np.bool_]:
         """(N, C), whether each entry is the first one of its id."""
-        first = self.used.copy()
+        first: NDArray[np.bool_] = self.ids != self.nothing
         first.ravel()[1:] &= ~self.repeats
         return first
+
+    def sources(self) -> NDArray[np.intp]:
+        """(C,), the source of each column."""
+        return np.searchsorted(self.starts, np.arange(self.ids.shape[1]), side="right")
+
+    def source(self) -> NDArray[np.unsignedinteger]:
+        """(N, C), the source of each entry."""
+        source = np.zeros(self.column.shape, np.min_scalar_type(len(self.starts)))
+        for start in self.starts:
+            source += self.column >= start
+        return source
 
 
 def unite(blocks: Sequence[Block]) -> Union:
@@ -84,34 +100,30 @@ def unite(blocks: Sequence[Block]) -> Union:
     Args:
         blocks: at least one, all with N rows.
     """
-    slots = len(blocks[0].ids)
-    widths = [block.ids.shape[1] for block in blocks]
+    slots, stops = len(blocks[0].ids), np.cumsum([block.ids.shape[1] for block in blocks]).tolist()
     # The last column keeps the last id of a row apart from the first one of the next.
-    width = sum(widths) + 1
+    width = stops[-1] + 1
     nothing = 1 + max(int(block.ids.max(initial=0)) for block in blocks)
     bits = (width - 1).bit_length()
     dtype = np.dtype(np.uint32 if (nothing + 1) << bits <= 1 << 32 else np.uint64)
-    keys = np.full((slots, width), nothing, dtype)
-    sources = np.full(width, -1, np.int64)
-    start = 0
-    for block, own in zip(blocks, widths, strict=True):
-        part = keys[:, start : start + own]
+    keys = np.empty((slots, width), dtype)
+    keys[:, -1] = nothing
+    for block, stop in zip(blocks, stops, strict=True):
+        part = keys[:, stop - block.ids.shape[1] : stop]
         np.copyto(part, block.ids, casting="unsafe")
         if block.used is not None:
-            np.copyto(part, nothing, where=~block.used, casting="unsafe")
-        sources[start : start + own] = block.source
-        start += own
+            part[~block.used] = nothing
     keys <<= dtype.type(bits)
     keys |= np.arange(width, dtype=dtype)
     keys.sort(axis=1)
     column = keys & dtype.type((1 << bits) - 1)
     keys >>= dtype.type(bits)
-    origin = column.astype(np.intp)
-    origin += np.arange(0, slots * width, width, dtype=np.intp)[:, None]
     flat = keys.ravel()
-    used = keys != nothing
-    repeats = (flat[1:] == flat[:-1]) & used.ravel()[1:]
-    return Union(keys, column, origin, used, repeats, sources)
+    repeats = flat[1:] == flat[:-1]
+    repeats &= flat[1:] != nothing
+    pairs = zip(blocks[1:], blocks[:-1], stops[:-1], strict=True)
+    starts = tuple(stop for block, before, stop in pairs if block.source != before.source)
+    return Union(keys, nothing, column, repeats, starts)
 
 
 def summed(union: Union, masses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -125,10 +137,16 @@ def summed(union: Union, masses: NDArray[np.float64]) -> NDArray[np.float64]:
         (N, C); 0 at further entries of an id.
     """
     flat = masses.ravel()
-    total = flat.copy()
-    for distance, same in _distances(union):
-        total[:-distance] += flat[distance:] * same
-    total[1:] *= ~union.repeats
+    total, moved = flat.copy(), np.empty_like(flat)
+    repeats = union.repeats.astype(np.float64)
+    same = repeats
+    for distance, _ in _distances(union):
+        if distance > 1:
+            same = same[:-1] * repeats[distance - 1 :]
+        np.multiply(flat[distance:], same, out=moved[:-distance])
+        total[:-distance] += moved[:-distance]
+    np.subtract(1.0, repeats, out=repeats)
+    total[1:] *= repeats
     return total.reshape(masses.shape)
 
 
@@ -148,39 +166,40 @@ def spread_over_equals(union: Union, flags: NDArray[np.bool_]) -> NDArray[np.boo
 
 def is_known_by(union: Union, source: int) -> NDArray[np.bool_]:
     """Whether a source knows each id, (N, C), right at the first entry of each id."""
-    known: NDArray[np.bool_] = _bits(union, source).view(np.bool_)
+    known: NDArray[np.bool_] = (_bits(union, source) & np.uint8(1)).view(np.bool_)
     return known
 
 
-def counts_known(
-    union: Union, at: NDArray[np.intp], valid: NDArray[np.bool_], sources: int
-) -> NDArray[np.int64]:
+def counts_known(union: Union, at: NDArray[np.intp], valid: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How many of some ids each source knows.
 
     Args:
-        union: of N slots.
+        union: of N slots and S sources.
         at: (N, k) flat index of the first entry of each id.
         valid: (N, k), the ids that count.
-        sources: their number, S.
 
     Returns:
         (N, S) int64.
     """
+    sources = len(union.starts) + 1
     counts = np.empty((len(at), sources), np.int64)
     for first in range(0, sources, _GROUP):
-        group = range(first, min(first + _GROUP, sources))
-        known = _bits(union, *group).ravel().take(at) * valid
-        for bit, source in enumerate(group):
-            counts[:, source] = np.count_nonzero(known & np.uint8(1 << bit), axis=1)
+        stop = min(first + _GROUP, sources)
+        known = _bits(union, first).ravel().take(at)
+        known &= _ALL * valid
+        lanes = _LANES.take(known).sum(axis=1)
+        for lane, source in enumerate(range(first, stop)):
+            counts[:, source] = (lanes >> np.uint64(_LANE * lane)) & _ONE_LANE
     return counts
 
 
-def _bits(union: Union, *group: int) -> NDArray[np.uint8]:
-    """Which of at most eight sources know each id, right at the first entry of each id."""
-    table = np.zeros(union.sources.size, np.uint8)
-    for bit, source in enumerate(group):
-        table[union.sources == source] = 1 << bit
-    flat = table.take(union.column.ravel())
+def _bits(union: Union, first: int) -> NDArray[np.uint8]:
+    """Which of the sources from ``first`` know each id, right at first entries."""
+    source = union.source()
+    # Shifts by more than the width of the type give 0, those of sources before ``first`` too.
+    source -= source.dtype.type(first)
+    bits = np.left_shift(source.dtype.type(1), source).astype(np.uint8, copy=False)
+    flat: NDArray[np.uint8] = bits.ravel()
     found = flat.copy()
     for distance, same in _distances(union):
         found[:-distance] |= flat[distance:] * same
@@ -194,47 +213,3 @@ def _distances(union: Union) -> Iterator[tuple[int, NDArray[np.bool_]]]:
         yield distance, same
         same = same[:-1] & union.repeats[distance:]
         distance += 1
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """The most probable ids at N slots.
-
-    Attributes:
-        at: (N, k) flat index into the arrays of the union.
-        ids: (N, k) int64; 0 where the mass is 0.
-        masses: (N, k) float64.
-        logprobs: (N, k) float32, their logs.
-    """
-
-    at: NDArray[np.intp]
-    ids: NDArray[np.int64]
-    masses: NDArray[np.float64]
-    logprobs: NDArray[np.float32]
-
-
-def most_probable(union: Union, masses: NDArray[np.float64], k: int) -> Ranked:
-    """The k ids of largest float32 logprob, equal ones by ascending id.
-
-    Args:
-        union: of N slots and C columns.
-        masses: (N, C) as ``summed`` gives them, at most 1.
-        k: ids to keep; C if that is less.
-    """
-    slots, width = masses.shape
-    with np.errstate(divide="ignore"):
-        logs = np.log(masses)
-    # The bits of a float that is not negative ascend with it; what stands behind them is the
-    # place in the union, which ascends with the id.
-    losses = np.abs(logs, out=logs).astype(np.float32)
-    keys = losses.view(np.uint32).astype(np.uint64)
-    keys <<= np.uint64(32)
-    keys |= np.arange(width, dtype=np.uint64)
-    keys.sort(axis=1)
-    best = keys[:, :k]
-    place = (best & np.uint64(0xFFFFFFFF)).view(np.intp)
-    at = place + np.arange(0, slots * width, width, dtype=np.intp)[:, None]
-    kept = masses.ravel().take(at)
-    ids = union.ids.ravel().take(at) * (kept > 0.0)
-    logprobs = -(best >> np.uint64(32)).astype(np.uint32).view(np.float32)
-    return Ranked(at, ids.astype(np.int64), kept, logprobs)
