@@ -47,10 +47,11 @@ class Standard:
     scale: NDArray[np.float64]
 
     def apply(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Features (F, …) on the scale; what is not known counts as the mean."""
+        """Features (F, …) on the scale."""
         shape = (-1, *(1,) * (values.ndim - 1))
-        scaled = (values - self.centre.reshape(shape)) / self.scale.reshape(shape)
-        return np.where(np.isnan(scaled), 0.0, scaled)
+        result: NDArray[np.float64] = values - self.centre.reshape(shape)
+        result /= self.scale.reshape(shape)
+        return result
 
 
 @dataclass(frozen=True, slots=True)

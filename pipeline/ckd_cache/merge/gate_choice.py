@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ckd_cache.merge.gate import GateProblem, constant_start, fit_parameters, log_mixture
 
-__all__ = ["FOLDS", "GRID", "HeldOut", "choose_l2", "folds_of"]
+__all__ = ["FOLDS", "GRID", "HeldOut", "choose_l2", "clustered_error", "folds_of"]
 
 GRID = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Strengths of the penalty that are tried, strongest first."""
@@ -103,12 +103,12 @@ def choose_l2(
         constant=float(constant.mean()),
         l2=grid[best],
         gain=float(gain.mean()),
-        gain_error=_clustered_error(gain, document),
+        gain_error=clustered_error(gain, document),
     )
 
 
-def _clustered_error(values: NDArray[np.float64], document: NDArray[np.int64]) -> float:
-    """Standard error of the mean of values that hang together within documents."""
+def clustered_error(values: NDArray[np.float64], document: NDArray[np.int64]) -> float:
+    """Standard error of the mean of (n,) values that hang together within documents (n,)."""
     _, cluster = np.unique(document, return_inverse=True)
     sums = np.bincount(cluster, values - values.mean())
     return float(np.sqrt((sums * sums).sum())) / len(values)

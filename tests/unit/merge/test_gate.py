@@ -11,9 +11,9 @@ from ckd_cache.merge.evidence import Evidence
 from ckd_cache.merge.features import FEATURES, features
 from ckd_cache.merge.fit import Fit, Gate
 from ckd_cache.merge.fit_sample import FitBatch
-from ckd_cache.merge.fitted import fitted_weights
-from ckd_cache.merge.gate import gate_weights
-from ckd_cache.merge.gate_choice import folds_of
+from ckd_cache.merge.fitted import em_weights, fitted_weights, likelihoods
+from ckd_cache.merge.gate import GateProblem, constant_start, gate_weights, log_mixture
+from ckd_cache.merge.gate_choice import clustered_error, folds_of
 from ckd_cache.merge.lbfgs import minimise
 from ckd_cache.merge.learn import learn
 from ckd_cache.merge.weightings import WEIGHTINGS
@@ -128,6 +128,10 @@ def test_absent_teachers_have_no_weight_and_do_not_disturb_the_means():
     assert found[first, 1] == 0.0
     np.testing.assert_allclose(found.sum(axis=1), 1.0)
     np.testing.assert_array_equal(found[~hole], before[~hole])
+    names = list(FEATURES)
+    means = features(evidence, names)[names.index("segment_entropy")]
+    counted = hole & (np.arange(len(evidence)) != first)
+    np.testing.assert_allclose(means[first], -evidence.entropy[counted].mean(axis=0))
     evidence.present[hole, 1] = False
     nowhere = gate_weights(evidence, rule)
     assert np.isfinite(nowhere).all()
@@ -158,6 +162,28 @@ def test_folds_never_cut_a_document_and_are_of_one_size():
     shuffled = np.random.default_rng(0).permutation(len(document))
     np.testing.assert_array_equal(folds_of(document[shuffled]), fold[shuffled])
     assert folds_of(np.array([4, 4, 9])).max() == 1
+
+
+def test_slots_of_one_document_count_once_in_the_error():
+    values = np.random.default_rng(0).normal(size=400)
+    alone = clustered_error(values, np.arange(400))
+    assert alone == pytest.approx(values.std() / 20.0)
+    copies = np.repeat(values, 9)
+    assert clustered_error(copies, np.arange(3600) // 9) == pytest.approx(alone)
+
+
+def test_the_search_begins_at_constant_fitted_weights():
+    evidence = experts(9, 30).evidence
+    gold = likelihoods(evidence.gold_logprob, evidence.present)
+    start = constant_start(GateProblem(gold, np.zeros((2, 3, len(gold)))))
+    begun = log_mixture(GateProblem(gold, np.zeros((2, 3, len(gold)))), start[:3], start[3:])
+    assert begun.mean() == pytest.approx(em_weights(gold).mean_loglik, abs=1e-9)
+    assert start[:3].mean() == pytest.approx(0.0)
+    useless = np.where([True, True, False], evidence.gold_logprob, -np.inf)
+    floored = constant_start(
+        GateProblem(likelihoods(useless, evidence.present), np.zeros((2, 3, len(gold))))
+    )
+    assert floored[:3].max() - floored[2] < np.log(1e3) + 1e-9
 
 
 def test_the_search_finds_the_bottom_of_a_bent_valley():

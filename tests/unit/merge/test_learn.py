@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,13 @@ def _learn(batch: FitBatch, weighting: str, **changes: Any) -> Fit:
 
 
 def _cut(batch: FitBatch, *borders: int) -> list[FitBatch]:
-    """Batches of whole examples."""
+    """Batches of whole examples, each with units of its own."""
     edges = [0, *borders, int(batch.evidence.example[-1]) + 1]
     number = batch.evidence.example
     pairs = itertools.pairwise(edges)
-    return [rows_of(batch, np.flatnonzero((number >= a) & (number < b))) for a, b in pairs]
+    parts = [rows_of(batch, np.flatnonzero((number >= a) & (number < b))) for a, b in pairs]
+    units = [replace(one.evidence, unit=np.arange(len(one))) for one in parts]
+    return [replace(one, evidence=own) for one, own in zip(parts, units, strict=True)]
 
 
 @pytest.mark.parametrize(
