@@ -1,4 +1,8 @@
-"""Dropping teachers and targets from a cache, so that their space is free again."""
+"""Dropping teachers, targets and gathers from a cache, so that their space is free again.
+
+What was gathered cannot be read without the kept ids of its whole group: it goes with any teacher
+of it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,16 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ckd_cache.errors import IncompleteCacheError
-from ckd_cache.format.journal import journal_keys
-from ckd_cache.format.manifest import Manifest, SetRecord, TargetRecord, TeacherRecord
-from ckd_cache.format.paths import target_folder, teacher_folder
+from ckd_cache.format.identities import gather_name
+from ckd_cache.format.journal import journal_identity, journal_keys
+from ckd_cache.format.manifest import (
+    GatherRecord,
+    Manifest,
+    SetRecord,
+    TargetRecord,
+    TeacherRecord,
+)
+from ckd_cache.format.paths import gather_folder, target_folder, teacher_folder
 from ckd_cache.format.reader import open_cache
 from ckd_cache.format.removal import read_removal
 from ckd_cache.format.workspace import CacheWriter
@@ -18,9 +29,9 @@ from ckd_cache.types import JsonObject
 
 __all__ = ["DropRequest", "Dropped", "drop_from_cache", "plan_drop"]
 
-Kind: TypeAlias = Literal["teacher", "target"]
-_MEMBER: Mapping[Kind, str] = {"teacher": "teachers", "target": "targets"}
-_FOLDER = {"teacher": teacher_folder, "target": target_folder}
+Kind: TypeAlias = Literal["teacher", "target", "gather"]
+_MEMBER: Mapping[Kind, str] = {"teacher": "teachers", "target": "targets", "gather": "gathers"}
+_FOLDER = {"teacher": teacher_folder, "target": target_folder, "gather": gather_folder}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +42,26 @@ class DropRequest:
         teachers: names.
         targets: names.
         set_name: the set; None for every set that has the name.
+        gathers: names; those of a dropped teacher's groups need not be among them.
     """
 
     teachers: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     set_name: str | None = None
+    gathers: tuple[str, ...] = ()
+
+    def names(self, kind: Kind) -> tuple[str, ...]:
+        """Names of one kind."""
+        found: tuple[str, ...] = getattr(self, _MEMBER[kind])
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A teacher or target of one set.
+    """A teacher, target or gather of one set.
 
     Attributes:
-        kind: ``teacher`` or ``target``.
+        kind: ``teacher``, ``target`` or ``gather``.
         name: its name.
         set_name: the set.
         folder: of all its parts.
@@ -68,14 +86,15 @@ def plan_drop(cache: Path, request: DropRequest) -> list[Dropped]:
 
     Raises:
         CacheNotFoundError: there is no cache.
-        IncompleteCacheError: there is no set, teacher or target of a name; lists those there are.
+        IncompleteCacheError: there is no set, teacher, target or gather of a name; lists those
+            there are.
         DamagedCacheError: the manifest is damaged.
     """
     return _resolve(cache, open_cache(cache).manifest, request, _given_up(cache))
 
 
 def drop_from_cache(cache: Path, request: DropRequest) -> list[Dropped]:
-    """Drop teachers and targets: one commit, and then their files are deleted.
+    """Drop teachers, targets and gathers: one commit, and then their files are deleted.
 
     May be interrupted and called again: what is gone already is no unknown name then.
 
@@ -84,7 +103,8 @@ def drop_from_cache(cache: Path, request: DropRequest) -> list[Dropped]:
     Raises:
         CacheNotFoundError: there is no cache.
         CacheLockedError: another process is writing to it.
-        IncompleteCacheError: there is no set, teacher or target of a name; lists those there are.
+        IncompleteCacheError: there is no set, teacher, target or gather of a name; lists those
+            there are.
         DamagedCacheError: the manifest is damaged, or a folder is a link.
         StorageError: the file system refused.
     """
@@ -112,7 +132,9 @@ def _resolve(
     sets = [request.set_name] if request.set_name is not None else list(manifest.sets)
     chosen = {name: manifest.sets[name] for name in sets}
     rest = _Rest(cache, request, tuple(journal_keys(cache)), tuple(given_up))
-    return [*_found(rest, chosen, "teacher"), *_found(rest, chosen, "target")]
+    named = [one for kind in _MEMBER for one in _found(rest, chosen, kind)]
+    folders = {one.folder for one in named}
+    return named + [one for one in _going_along(rest, chosen) if one.folder not in folders]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +161,15 @@ class _Rest:
         others = [one.split("/")[0] for one in others]
         return list(dict.fromkeys([*_records(record, kind), *others]))
 
+    def begun_group(self, set_name: str, gather: str) -> list[str]:
+        """The group of a gather of which no part is finished; empty if none is begun either."""
+        folder = f"{gather_folder(set_name, gather)}/"
+        begun = [key for key in self.unfinished if key.startswith(folder)]
+        return journal_identity(self.cache, begun[0])["group"] if begun else []
+
 
 def _found(rest: _Rest, sets: Mapping[str, SetRecord], kind: Kind) -> Iterator[Dropped]:
-    asked = rest.request.teachers if kind == "teacher" else rest.request.targets
+    asked = rest.request.names(kind)
     names = {each: rest.names(each, record, kind) for each, record in sets.items()}
     for name in dict.fromkeys(asked):
         having = [each for each in sets if name in names[each]]
@@ -155,6 +183,16 @@ def _found(rest: _Rest, sets: Mapping[str, SetRecord], kind: Kind) -> Iterator[D
             raise IncompleteCacheError(message)
         for each in having:
             yield _dropped(rest, each, sets[each], kind, name)
+
+
+def _going_along(rest: _Rest, sets: Mapping[str, SetRecord]) -> Iterator[Dropped]:
+    """What was gathered for groups that a dropped teacher is in, unfinished gathers among it."""
+    for each, record in sets.items():
+        for name in rest.names(each, record, "gather"):
+            gather = record.gathers.get(name)
+            group = rest.begun_group(each, name) if gather is None else gather.group
+            if set(group) & set(rest.request.teachers):
+                yield _dropped(rest, each, record, "gather", name)
 
 
 def _dropped(rest: _Rest, set_name: str, record: SetRecord, kind: Kind, name: str) -> Dropped:
@@ -177,8 +215,12 @@ def _dropped(rest: _Rest, set_name: str, record: SetRecord, kind: Kind, name: st
     )
 
 
-def _records(record: SetRecord, kind: Kind) -> Mapping[str, TeacherRecord | TargetRecord]:
-    return record.teachers if kind == "teacher" else record.targets
+def _records(
+    record: SetRecord, kind: Kind
+) -> Mapping[str, TeacherRecord | TargetRecord | GatherRecord]:
+    found: Mapping[str, TeacherRecord | TargetRecord | GatherRecord]
+    found = getattr(record, _MEMBER[kind])
+    return found
 
 
 def _manifest_without(manifest: Manifest, dropped: Sequence[Dropped]) -> Manifest:
@@ -193,6 +235,8 @@ def _manifest_without(manifest: Manifest, dropped: Sequence[Dropped]) -> Manifes
         if any(one.name in _records(record, one.kind) for record in sets.values()):
             # The recipe asks for it in every set, and one of them no longer has it.
             complete = False
+        elif one.kind == "gather":
+            recipe = _recipe_without_group(recipe, one.name)
         else:
             recipe = _recipe_without(recipe, _MEMBER[one.kind], one.name)
     return manifest.model_copy(update={"sets": sets, "recipe": recipe, "complete": complete})
@@ -202,6 +246,15 @@ def _recipe_without(recipe: JsonObject, member: str, name: str) -> JsonObject:
     if member not in recipe:
         return recipe
     return {**recipe, member: [one for one in recipe[member] if one["name"] != name]}
+
+
+def _recipe_without_group(recipe: JsonObject, gather: str) -> JsonObject:
+    """The recipe without the group that a gather was for: it is not whole any more."""
+    if "gather" not in recipe:
+        return recipe
+    teacher = gather.partition(".")[0]
+    groups = [one for one in recipe["gather"] if gather_name(teacher, one) != gather]
+    return {**recipe, "gather": groups}
 
 
 def _bytes_below(folder: Path) -> int:

@@ -7,22 +7,23 @@ from collections.abc import Callable
 from ckd_cache.format.inventory import PartFiles
 from ckd_cache.format.manifest import FilledPart, Manifest
 from ckd_cache.format.reader import CacheReader
-from ckd_cache.format.stats import add_stats, target_stats, teacher_stats
+from ckd_cache.format.stats import add_stats, gather_stats, target_stats, teacher_stats
 from ckd_cache.types import JsonObject
 
 __all__ = ["with_figures_of"]
 
 
 def with_figures_of(reader: CacheReader, part: PartFiles) -> Manifest:
-    """The manifest with the figures of one part of a teacher or target as they are now.
+    """The manifest with the figures of one part of a teacher, target or gather as they are now.
 
-    What quantising cost cannot be read from a cache; it stays as it was.
+    What quantising cost, and what was carried over from another support, cannot be read from a
+    cache; it stays as it was.
 
     Raises:
         DamagedCacheError: a shard of the part cannot be read.
     """
     record = reader.manifest.sets[part.set_name]
-    kind = "teachers" if part.artefact == "teacher" else "targets"
+    kind = f"{part.artefact}s"
     owners = dict(getattr(record, kind))
     filled: FilledPart = owners[part.owner].parts[part.name]
     found = _figures(reader, part)
@@ -42,6 +43,13 @@ def _figures(reader: CacheReader, part: PartFiles) -> JsonObject:
 
         def of_range(start: int, stop: int) -> JsonObject:
             return teacher_stats(teacher.read(start, stop), teacher.temperatures)
+    elif part.artefact == "gather":
+        gather = one_set.gathers[part.owner]
+
+        def of_range(start: int, stop: int) -> JsonObject:
+            kept = {name: one.read(start, stop) for name, one in gather.members.items()}
+            used = kept[gather.record.teacher].n_valid > 0
+            return gather_stats(gather.read(start, stop, kept), used)
     else:
         target = one_set.targets[part.owner]
 

@@ -62,6 +62,12 @@ def _check_chunk(recipe: Recipe, k: int) -> None:
         raise RecipeError(message)
 
 
+def _widest(recipe: Recipe) -> int:
+    """How many teachers' kept ids one slot of an array can hold: by gathering, several."""
+    exact = [one.teachers or recipe.teachers for one in recipe.targets if one.missing == "exact"]
+    return max(1, *(len(group) - 1 for group in [*(recipe.gather or []), *exact, []]))
+
+
 def plan_teacher(
     recipe: Recipe,
     teacher: Teacher,
@@ -88,7 +94,7 @@ def plan_teacher(
     kept = capture_of(
         min(capture.top_k, support.size), capture.temperatures, capture.max_nats, capture.top_p
     )
-    _check_chunk(recipe, kept.k)
+    _check_chunk(recipe, min(kept.k * _widest(recipe), support.size))
     identity = teacher_identity(files.weights, files.config, teacher, capture)
     device = recipe.runtime.device
     return PlannedTeacher(

@@ -119,8 +119,10 @@ class Teacher(Section):
     attention: Literal["sdpa", "eager"] | None = Field(
         None, description="default: sdpa where the model has it, else eager"
     )
-    tokenizer: Literal["own", "corpus"] = Field(
-        "own", description="corpus: the folder has no tokenizer, its ids are the corpus's"
+    tokenizer: Literal["own", "corpus", "twin"] = Field(
+        "own",
+        description="corpus: the folder has no tokenizer, its ids are the corpus's; "
+        "twin: it has another one, and reads the same words in its own tokens",
     )
     trust_remote_code: bool = False
 
@@ -212,6 +214,9 @@ class Recipe(Section):
     splits: Splits = Splits()
     capture: Capture = Capture()
     shards: Shards = Shards()
+    gather: list[list[Name]] | None = Field(
+        None, description="groups of teachers that `missing: exact` shall be possible for later"
+    )
     targets: list[Target] = Field(
         [Target(name="gold"), Target(name="uniform", weighting="uniform")],
         description="default: none where there are no teachers",
@@ -238,6 +243,7 @@ class Recipe(Section):
             message = f"a set cannot be called {', '.join(reserved)}: a cache has such a folder"
             raise ValueError(message)
         self._check_tokenizers()
+        self._check_twins()
         if self.targets and not self.teachers:
             message = "`targets` mix teachers, and `teachers` is empty; leave `targets` out"
             raise ValueError(message)
@@ -246,6 +252,8 @@ class Recipe(Section):
         _distinct("target", [target.name for target in self.targets])
         for target in self.targets:
             _check_target(target, known, self.capture)
+        for group in self.gather or []:
+            _check_group(group, known)
         return self
 
     def each_set(self) -> Mapping[str, SetRecipe]:
@@ -299,12 +307,28 @@ class Recipe(Section):
         if not self.teachers:
             message = "there are no teachers to take a tokenizer from; name `corpus.tokenizer`"
             raise ValueError(message)
-        if self.teachers[0].tokenizer == "corpus":
+        if self.teachers[0].tokenizer != "own":
             message = (
-                f"teacher {self.teachers[0].name} comes first and has `tokenizer: corpus`, so the "
-                "corpus has no tokenizer; name one as `corpus.tokenizer`"
+                f"teacher {self.teachers[0].name} comes first and has `tokenizer: "
+                f"{self.teachers[0].tokenizer}`, so the corpus has no tokenizer; name one as "
+                "`corpus.tokenizer`"
             )
             raise ValueError(message)
+
+    def _check_twins(self) -> None:
+        """Whole words are masked, and nothing else is done to them, where tokenizers differ."""
+        twins = [teacher.name for teacher in self.teachers if teacher.tokenizer == "twin"]
+        for name, one in self.each_set().items():
+            found = one.objective
+            if twins and not (found.whole_word and found.corruption.mask == 1.0):
+                message = (
+                    f"teacher {twins[0]} has `tokenizer: twin`, which needs the same words masked "
+                    f"for every tokenizer, but the objective of set {name} has `whole_word: "
+                    f"{str(found.whole_word).lower()}` and mask {found.corruption.mask:g} of its "
+                    "corruption; set `whole_word: true` and `corruption: {mask: 1.0, random: 0, "
+                    "keep: 0}`"
+                )
+                raise ValueError(message)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -323,6 +347,20 @@ def _distinct(word: str, names: Sequence[str]) -> None:
         message = (
             f"each {word} needs a name of its own; found more than once: {', '.join(repeated)}"
         )
+        raise ValueError(message)
+
+
+def _check_group(group: Sequence[str], known: Sequence[str]) -> None:
+    listed = ", ".join(group)
+    unknown = sorted(set(group) - set(known))
+    if unknown:
+        message = (
+            f"gather [{listed}]: no teacher called {', '.join(unknown)}; there are "
+            f"{', '.join(known) or 'none'}"
+        )
+        raise ValueError(message)
+    if len(set(group)) < len(group) or len(group) < 2:
+        message = f"gather [{listed}]: expected two or more teachers, each once"
         raise ValueError(message)
 
 

@@ -37,7 +37,9 @@ _CONTENTS = {
     "undecodable", "token ids", "segments", "spans", "documents", "slots", "gold", "used slots",
     "logprobs", "mass", "tail", "logsumexp", "entropy", "weights", "uncertain",
 }  # fmt: skip
-_ORDER = ("support", "segments", "slots", "teacher", "target")
+_FIGURES = {"teacher", "target", "gather"}
+"""Artefacts whose parts carry figures, and may have other last digits on another machine."""
+_ORDER = ("support", "segments", "slots", "teacher", "gather", "target")
 """Each is made of those before it."""
 
 
@@ -98,7 +100,7 @@ def repair_cache(
 
 def _due(finding: Finding) -> bool:
     if finding.problem == "sums":
-        return finding.artefact in {"teacher", "target"}
+        return finding.artefact in _FIGURES
     return bool(finding.part) and finding.problem in _FILES_ALONE | _CONTENTS
 
 
@@ -147,11 +149,12 @@ def _recompute(
 ) -> Iterator[tuple[FileRow, bool]]:
     """Put damaged shards in their places again; rows, and whether they are those of the table."""
     rows = {row.path: row for row in open_cache(session.writer.path).files.of_part(part.folder)}
+    gathers = _gathers_of(session, part)
     with repairing_stage(session, inputs, part, paths) as stage:
         due = _due_shards(part, damaged)
         journal = _journal(session.writer.path, part.folder, stage.profile, rows, due)
         for files in stage.shards(journal):
-            _refuse_other_bytes(part, files, rows)
+            _refuse_other_bytes(part, files, rows, gathers)
             made = session.writer.restore(part.folder, files)
             changed = [row for row in made if row != rows.get(row.path)]
             if changed:
@@ -184,19 +187,44 @@ def _journal(
     return Journal(journal_path(cache, folder), folder, profile, lines)
 
 
-def _refuse_other_bytes(part: PartFiles, files: ShardFiles, rows: Mapping[str, FileRow]) -> None:
+def _gathers_of(session: Session, part: PartFiles) -> list[str]:
+    """Names of the gathers that say which ids they are of by what a part of a teacher keeps."""
+    if part.artefact != "teacher":
+        return []
+    gathers = session.record(part.set_name).gathers
+    return [
+        name
+        for name, gather in gathers.items()
+        if part.owner in gather.group and part.name in gather.parts
+    ]
+
+
+def _refuse_other_bytes(
+    part: PartFiles, files: ShardFiles, rows: Mapping[str, FileRow], gathers: Sequence[str]
+) -> None:
     """Check that what others were made of, or are written in, comes out as it was.
 
     Distributions may differ in their last digits from one machine to another. Segments, slots and
-    supports may not, nor an order of ids in which other shards are written.
+    supports may not, nor an order of ids in which other shards are written, nor kept ids that say
+    which ids something was gathered at.
 
     Raises:
         MismatchError: it does not.
     """
-    exact = part.artefact not in {"teacher", "target"}
+    exact = part.artefact not in _FIGURES
+    kept = tuple(f"{part.folder}/{array}/c/" for array in ("ids", "n_valid"))
     for path, data in files.files.items():
-        is_order = path == order_path(part.folder) and len(part.shards) > 1
-        if (exact or is_order) and path in rows and hash_bytes(data) != rows[path].sha256:
+        if path not in rows or hash_bytes(data) == rows[path].sha256:
+            continue
+        if gathers and path.startswith(kept):
+            drop = " ".join(f"--gather {name}" for name in gathers)
+            message = (
+                f"computed again, {path} keeps other ids, and gathered logprobs of"
+                f" {', '.join(gathers)} are read by those that were kept. Restore the file from a"
+                f" copy, or give them up first: `ckd-cache drop CACHE {drop}`."
+            )
+            raise MismatchError(message)
+        if exact or (path == order_path(part.folder) and len(part.shards) > 1):
             message = (
                 f"computed again, {path} has other bytes than those that were written, and what"
                 " else is in the cache depends on them. Restore the file from a copy, or build"

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+from ckd_cache.build.gather_requests import GatherRequest
+from ckd_cache.build.gather_stage import gather_part_stage
 from ckd_cache.build.groups import stored_order
 from ckd_cache.build.increments import held_increment
 from ckd_cache.build.repair_inputs import RepairInputs
@@ -60,6 +62,15 @@ def repairing_stage(
         with resident(teacher) as get:
             made = teacher_part_stage(session, part.set_name, teacher, get, _record(session, part))
             yield _keeping_order(session, part, _with_profile(session, part, made), damaged)
+    elif part.artefact == "gather":
+        record = _set(session, part).gathers[part.owner]
+        teacher = _needed(inputs).teacher(part.set_name, record.teacher)
+        with resident(teacher) as get:
+            request = GatherRequest(record.teacher, tuple(record.group))
+            made = gather_part_stage(
+                session, part.set_name, teacher, get, request, _record(session, part)
+            )
+            yield _with_profile(session, part, made)
     else:
         made = target_part_stage(session, part.set_name, part.owner, _record(session, part))
         yield _keeping_order(session, part, _with_profile(session, part, made), damaged)
@@ -92,8 +103,7 @@ def _slots_stage(session: Session, part: PartFiles) -> Stage:
 
 def _with_profile(session: Session, part: PartFiles, stage: Stage) -> Stage:
     """The stage under the profile of the part, by which the same bytes come out."""
-    record = _set(session, part)
-    owners = record.teachers if part.artefact == "teacher" else record.targets
+    owners = getattr(_set(session, part), f"{part.artefact}s")
     profile = owners[part.owner].parts[part.name].profile
     return replace(stage, profile={**stage.profile, **profile})
 
@@ -119,12 +129,13 @@ def _shards_keeping_order(
 
 
 def _documents(session: Session, part: PartFiles, journal: Journal) -> Iterator[ShardFiles]:
-    """The metadata documents of a group whose order of ids is there."""
+    """The metadata documents of a group whose order of ids is there, if it has one."""
     one_set = session.reader(part.set_name)
-    owners = one_set.teachers if part.artefact == "teacher" else one_set.targets
-    whole = _with_whole_part(session, part, journal)
-    order = stored_order(session.writer.path, whole, one_set.layout.support_size)
-    specs = owners[part.owner].stored.specs
+    specs = getattr(one_set, f"{part.artefact}s")[part.owner].stored.specs
+    order = None
+    if part.artefact != "gather":
+        whole = _with_whole_part(session, part, journal)
+        order = stored_order(session.writer.path, whole, one_set.layout.support_size)
     documents = describe(part.folder, specs, one_set.layout, part.rows, order)
     yield ShardFiles(WHOLE_PART, documents, {})
 

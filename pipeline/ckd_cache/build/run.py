@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ckd_cache.build.gather_requests import gather_requests
+from ckd_cache.build.gather_stage import fill_gathers
 from ckd_cache.build.memory import keep_memory_flat
 from ckd_cache.build.outcome import Outcome
 from ckd_cache.build.plan import BuildPlan, plan_build, refuse_changes
@@ -18,6 +20,8 @@ from ckd_cache.build.teacher_stage import (
     fill_teacher,
     resident,
 )
+from ckd_cache.build.twin_slots_stage import fill_twin_slots
+from ckd_cache.build.twin_stage import fill_twin_segments
 from ckd_cache.format.manifest import SetRecord
 from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import open_cache
@@ -59,16 +63,40 @@ def build_cache(recipe: Recipe, root: Path, cache: Path, progress: Progress = SI
         for name, cut in plan.cuts.items():
             fill_segments(session, cut)
             fill_slots(session, name, plan.objectives[name])
+        for twin in plan.twins.values():
+            fill_twin_segments(session, twin)
+            fill_twin_slots(session, twin.set_name)
         for by_set in plan.teachers:
             for name, teacher in by_set.items():
                 with resident(teacher) as get:
                     fill_teacher(session, name, teacher, get)
+        _fill_gathers(session, plan, recipe)
         whole = [
             fill_targets(session, name, _requests(plan, session.record(name), recipe))
             for name in plan.cuts
         ]
         session.finish(complete=all(whole))
         return Outcome.of(session.manifest, session.computed)
+
+
+def _fill_gathers(session: Session, plan: BuildPlan, recipe: Recipe) -> None:
+    """Run again the teachers whose logprobs others need, once all have been captured."""
+    names = [teacher.name for teacher in recipe.teachers]
+    due = {
+        name: gather_requests(
+            name,
+            session.record(name),
+            recipe.gather or [],
+            _requests(plan, session.record(name), recipe),
+            names,
+            session.progress,
+        )
+        for name in plan.cuts
+    }
+    for by_set in plan.teachers:
+        for name, teacher in by_set.items():
+            with resident(teacher) as get:
+                fill_gathers(session, name, teacher, get, due.get(name, []))
 
 
 def _requests(plan: BuildPlan, record: SetRecord, recipe: Recipe) -> list[TargetRequest]:

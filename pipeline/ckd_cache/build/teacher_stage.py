@@ -30,9 +30,13 @@ from ckd_cache.types import Array, Examples, JsonObject, TeacherArrays
 
 __all__ = [
     "PlannedTeacher",
+    "Resident",
     "check_teacher_record",
+    "compute_threads",
     "fill_teacher",
+    "profile_of",
     "resident",
+    "slot_counter",
     "teacher_part_stage",
 ]
 
@@ -186,7 +190,7 @@ def _capture_shards(
         unit="slots",
         already=sum(line.stats.get("slots", 0) for line in journal.lines),
     )
-    run = _Run(reader, teacher, get, _profile_of(session, teacher, journal), journal.key, task)
+    run = _Run(reader, teacher, get, profile_of(session, teacher, journal), journal.key, task)
     yield from group_shards(
         group,
         journal,
@@ -197,8 +201,8 @@ def _capture_shards(
     task.done()
 
 
-def _profile_of(session: Session, teacher: PlannedTeacher, journal: Journal) -> JsonObject:
-    """The journal's profile, but for what the recipe insists on."""
+def profile_of(session: Session, teacher: PlannedTeacher, journal: Journal) -> JsonObject:
+    """The profile of a part under way: its journal's, but for what the recipe insists on."""
     profile = dict(journal.profile)
     for name in sorted(teacher.insisted):
         begun, wanted = profile[name], teacher.profile[name]
@@ -234,7 +238,7 @@ def _capture_shard(run: _Run, shard: int, start: int, stop: int) -> TeacherArray
             run.profile["batch_tokens"],
             f"{run.key} shard {shard}",
             start,
-            _slot_counter(examples, run.task),
+            slot_counter(examples, run.task),
         )
     return narrow(arrays, kept.top_p, kept.temperatures)
 
@@ -253,8 +257,8 @@ def _at_1(values: Array, kept: Capture) -> Array:
     return values[..., kept.temperatures.index(1.0)]
 
 
-def _slot_counter(examples: Examples, task: ProgressTask) -> Callable[[int], None]:
-    """Turns numbers of finished examples into progress in slots."""
+def slot_counter(examples: Examples, task: ProgressTask) -> Callable[[int], None]:
+    """What turns numbers of finished examples into progress in slots."""
     remaining = iter(examples.slot_mask.sum(axis=1).tolist())
 
     def on_batch(count: int) -> None:

@@ -1,4 +1,4 @@
-"""``ckd-cache drop``: teachers and targets leave a cache, and their space is free again."""
+"""``ckd-cache drop``: teachers, targets and gathers leave a cache; their space is free again."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ Examples:
 @click.option(
     "--target", "targets", multiple=True, help="Target to drop; may be given several times."
 )
+@click.option(
+    "--gather",
+    "gathers",
+    multiple=True,
+    help="Gathered logprobs to drop, by the name that inspect lists; may be given several times.",
+)
 @click.option("--set-name", help="Set of the cache  [default: every set that has the name]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be dropped.")
 def drop(
@@ -34,21 +40,26 @@ def drop(
     *,
     teachers: tuple[str, ...],
     targets: tuple[str, ...],
+    gathers: tuple[str, ...],
     set_name: str | None,
     dry_run: bool,
 ) -> None:
-    """Take teachers and targets out of CACHE and give their space back.
+    """Take teachers, targets and gathered logprobs out of CACHE and give their space back.
 
-    Nothing is asked. Targets stay whole without their teachers; all that is not named keeps its
-    bytes. An interrupted drop is finished by the next command that writes to the cache.
+    Nothing is asked. Targets stay whole without their teachers; what was gathered for a group goes
+    with any teacher of it. All else that is not named keeps its bytes. An interrupted drop is
+    finished by the next command that writes to the cache.
     """
     # Imported here so that --help stays fast.
     from ckd_cache.build.dropping import DropRequest, drop_from_cache, plan_drop
 
-    if not (teachers or targets):
-        message = "Nothing to drop. Name it with --teacher or --target; `ckd-cache inspect` lists."
+    if not (teachers or targets or gathers):
+        message = (
+            "Nothing to drop. Name it with --teacher, --target or --gather; `ckd-cache inspect`"
+            " lists."
+        )
         raise click.UsageError(message)
-    request = DropRequest(teachers, targets, set_name)
+    request = DropRequest(teachers, targets, set_name, gathers)
     found = plan_drop(cache, request) if dry_run else drop_from_cache(cache, request)
     for line in _lines(cache, found, dry_run=dry_run):
         click.echo(line)
@@ -71,7 +82,8 @@ def _lines(cache: Path, found: Sequence[Dropped], *, dry_run: bool) -> Iterator[
                 f"{'keeps' if len(one.orphans) == 1 else 'keep'} all that was made of "
                 f"{one.kind} {one.name}; parts that are added later would need it."
             )
-    names = list(dict.fromkeys(f"{one.kind} {one.name}" for one in found))
+    named = [one for one in found if one.kind != "gather"] or found
+    names = list(dict.fromkeys(f"{one.kind} {one.name}" for one in named))
     total = size(sum(one.bytes for one in found))
     if dry_run:
         yield f"{cache} would give back {total}; nothing was changed."

@@ -33,6 +33,7 @@ __all__ = [
     "Journal",
     "ShardLine",
     "clear_unfinished",
+    "journal_identity",
     "journal_keys",
     "journal_path",
 ]
@@ -146,6 +147,19 @@ def journal_keys(cache_path: Path) -> list[str]:
     """The parts that have a journal, sorted."""
     files = (cache_path / JOURNAL_FOLDER).glob(f"*{_SUFFIX}")
     return sorted(unquote(file.name.removesuffix(_SUFFIX)) for file in files)
+
+
+def journal_identity(cache_path: Path, key: str) -> JsonObject:
+    """The identity that a part was begun with.
+
+    Raises:
+        DamagedCacheError: the journal is damaged.
+        StorageError: the file system refused.
+    """
+    path = journal_path(cache_path, key)
+    with storage_errors(path, "read"):
+        identity: JsonObject = _whole_lines(cache_path, path)[0]["identity"]
+    return identity
 
 
 def clear_unfinished(cache_path: Path) -> None:

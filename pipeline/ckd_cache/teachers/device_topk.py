@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-__all__ = ["DeviceDistributions", "NonFiniteLogitsError", "distributions"]
+__all__ = ["DeviceDistributions", "NonFiniteLogitsError", "distributions", "logprobs_at"]
 
 _TILE_BYTES = {"cpu": 1 << 22, "cuda": 1 << 27, "mps": 1 << 25}
 """Bytes of one float32 buffer of a tile; up to four of them live at a time."""
@@ -101,6 +101,34 @@ def distributions(
     return DeviceDistributions(**{name: torch.cat(parts) for name, parts in columns.items()})
 
 
+def logprobs_at(logits: Tensor, ids: Tensor) -> Tensor:
+    """Logprobs of given ids at N slots, over a support of V entries.
+
+    Args:
+        logits: (N, V) of any floating dtype; -inf is probability 0.
+        ids: (N, g) int64, below V; -1 where none is wanted.
+
+    Returns:
+        (N, g) float32; -inf where the probability is 0, and where no id is wanted.
+
+    Raises:
+        NonFiniteLogitsError: some slots hold NaN or +inf, or nothing but -inf.
+    """
+    tiles = [
+        _logprobs_of_tile(logits[start:stop].float(), ids[start:stop], start)
+        for start, stop in _tiles(logits)
+    ]
+    return torch.cat(tiles)
+
+
+def _logprobs_of_tile(x: Tensor, ids: Tensor, first: int) -> Tensor:
+    largest = x.amax(1, keepdim=True)
+    _check(largest, first)
+    shifted = x - largest
+    values = shifted.gather(1, ids.clamp(min=0)) - shifted.logsumexp(1, keepdim=True)
+    return values.masked_fill_(ids < 0, -torch.inf)
+
+
 def _tiles(logits: Tensor) -> Iterator[tuple[int, int]]:
     slots, support = logits.shape
     step = max(1, _TILE_BYTES.get(logits.device.type, 1 << 25) // (4 * support))
@@ -112,7 +140,7 @@ def _of_tile(
     x: Tensor, gold: Tensor, k: int, temperatures: Sequence[float], first: int
 ) -> DeviceDistributions:
     top = _top(x, k)
-    _check(top, first)
+    _check(top.values[:, :1], first)
     largest = top.values[:, 0]
     others = x.scatter(1, top.ids, -torch.inf)
     by_temperature = {t: _sums(others, top, t) for t in {1.0, *temperatures}}
@@ -139,9 +167,9 @@ def _columns(parts: list[Tensor], like: Tensor) -> Tensor:
     return torch.stack(parts, 1) if parts else like.new_zeros((like.shape[0], 0))
 
 
-def _check(top: _Top, first: int) -> None:
-    # topk puts NaN before everything, so the first value tells about the whole slot.
-    bad = ~torch.isfinite(top.values[:, 0])
+def _check(largest: Tensor, first: int) -> None:
+    # Both topk and amax put NaN before everything, so the first value tells about the whole slot.
+    bad = ~torch.isfinite(largest[:, 0])
     if bool(bad.any()):
         raise NonFiniteLogitsError([first + slot for slot in bad.nonzero()[:, 0].tolist()])
 
