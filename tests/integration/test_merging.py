@@ -17,8 +17,9 @@ from ckd_cache.format.verify import verify_cache
 from ckd_cache.format.workspace import CacheWriter
 from ckd_cache.merge.merge import merge_arrays
 from ckd_cache.merge.names import WEIGHTING_NAMES
-from ckd_cache.merge.reading import merge_range, merge_source
+from ckd_cache.merge.reading import merge_range
 from ckd_cache.merge.rule import TargetRule
+from ckd_cache.merge.source import merge_source
 from ckd_cache.merge.weightings import WEIGHTINGS
 from ckd_cache.types import TargetArrays, array_names
 

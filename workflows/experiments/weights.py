@@ -23,8 +23,9 @@ from ckd_cache.format.reader import open_cache
 from ckd_cache.format.spec import SPLIT_NAMES
 from ckd_cache.merge.evidence import Evidence
 from ckd_cache.merge.learning import learn_from_cache
-from ckd_cache.merge.reading import MergeSource, chunk_ranges, merge_source, read_voices
+from ckd_cache.merge.reading import read_voices
 from ckd_cache.merge.rule import TargetRule, needs_fit
+from ckd_cache.merge.source import MergeSource, chunk_ranges, merge_source
 from ckd_cache.merge.weighing import weights_of
 
 LABEL_FREE: tuple[tuple[str, Mapping[str, object]], ...] = (

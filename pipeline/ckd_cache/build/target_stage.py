@@ -31,8 +31,9 @@ from ckd_cache.format.workspace import ShardFiles
 from ckd_cache.merge.fit import fit_to_json
 from ckd_cache.merge.learning import learn_from_cache
 from ckd_cache.merge.lineup import Member, lineup_of
-from ckd_cache.merge.reading import MergeSource, merge_range, merge_source
+from ckd_cache.merge.reading import merge_range, read_coverage
 from ckd_cache.merge.rule import TargetRule, check_captures, needs_fit
+from ckd_cache.merge.source import MergeSource, chunk_ranges, merge_source
 from ckd_cache.types import Array, JsonObject, TargetArrays
 
 __all__ = ["check_target", "fill_target", "target_part_stage"]
@@ -249,11 +250,12 @@ def _merge_shards(
         unit="slots",
         already=sum(line.stats.get("slots", 0) for line in journal.lines),
     )
+    run = _Run(source, merge, threads(session.threads))
     shards = group_shards(
         group,
         journal,
-        partial(_merge_shard, source, merge, threads(session.threads)),
-        partial(_encode, merge),
+        run.merged,
+        run.encoded,
         partial(stored_order, session.writer.path, journal, layout.support_size),
     )
     for files in shards:
@@ -262,16 +264,37 @@ def _merge_shards(
     task.done()
 
 
-def _merge_shard(
-    source: MergeSource, merge: _Merge, count: int, shard: int, start: int, stop: int
-) -> TargetArrays:
-    del shard
-    return merge_range(source, merge.rule, start, stop, merge.capture.max_nats, count)
+@dataclass(slots=True)
+class _Run:
+    """What the shards of one part share; a shard is encoded before the next one is merged."""
+
+    source: MergeSource
+    merge: _Merge
+    threads: int
+    coverage: JsonObject | None = None
+
+    def merged(self, shard: int, start: int, stop: int) -> TargetArrays:
+        del shard
+        self.coverage = _coverage(self.source, start, stop)
+        max_nats = self.merge.capture.max_nats
+        return merge_range(self.source, self.merge.rule, start, stop, max_nats, self.threads)
+
+    def encoded(self, merged: TargetArrays, order: Array) -> ShardResult:
+        kept = self.merge.capture
+        stored = encode_target(merged, kept, order)
+        decoded = decode_target(stored, kept, order)
+        cost = quantising_nats(merged.logprobs, merged.tail, decoded.logprobs, decoded.tail)
+        figures = target_stats(decoded, self.merge.rule.teachers, self.coverage)
+        return ShardResult(stored, {**figures, "quantising_nats_sum": cost})
 
 
-def _encode(merge: _Merge, merged: TargetArrays, order: Array) -> ShardResult:
-    stored = encode_target(merged, merge.capture, order)
-    decoded = decode_target(stored, merge.capture, order)
-    cost = quantising_nats(merged.logprobs, merged.tail, decoded.logprobs, decoded.tail)
-    figures = target_stats(decoded, merge.rule.teachers)
-    return ShardResult(stored, {**figures, "quantising_nats_sum": cost})
+def _coverage(source: MergeSource, start: int, stop: int) -> JsonObject | None:
+    """What teachers with another tokenizer say of a shard; None where there are none."""
+    if not source.twins:
+        return None
+    present, carried = dict.fromkeys(source.twins, 0), dict.fromkeys(source.twins, 0.0)
+    for first, last in chunk_ranges(source.reader, start, stop):
+        for name, one in read_coverage(source, first, last).items():
+            present[name] += one.present
+            carried[name] += one.carried
+    return {"present": present, "carried": carried}

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ckd_cache.format.spec import SPLIT_NAMES
 from ckd_cache.merge.fit import Fit
 from ckd_cache.merge.learn import FitBatch, learn
-from ckd_cache.merge.reading import MergeSource, chunk_ranges, read_voices
+from ckd_cache.merge.reading import read_voices
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots
+from ckd_cache.merge.source import MergeSource, chunk_ranges
 from ckd_cache.merge.voices import Voice
 from ckd_cache.merge.weighing import evidence_of, plain_indices
 from ckd_cache.progress import SILENT, Progress

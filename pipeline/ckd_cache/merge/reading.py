@@ -2,71 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from ckd_cache.errors import MergeError
 from ckd_cache.format.gathers import gather_for
-from ckd_cache.format.reader import CacheReader, SetReader
-from ckd_cache.format.spec import Capture
-from ckd_cache.merge.lineup import Member, lineup_of
 from ckd_cache.merge.merge import check_present, merge_voices
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots, slots_of_range
+from ckd_cache.merge.source import MergeSource, chunk_ranges
 from ckd_cache.merge.voices import Gathered, Voice, voice_of
-from ckd_cache.types import TargetArrays, TeacherArrays, array_names, iter_ranges
+from ckd_cache.merge.words import word_logprobs, words_of_range
+from ckd_cache.types import TargetArrays, TeacherArrays, array_names
 
-__all__ = ["MergeSource", "chunk_ranges", "merge_range", "merge_source", "read_voices"]
+__all__ = ["Coverage", "merge_range", "read_coverage", "read_voices"]
 
 
-@dataclass(frozen=True)
-class MergeSource:
-    """The teachers of a set, ready to be read side by side.
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much a teacher with another tokenizer says at some slots.
 
     Attributes:
-        cache: the open cache.
-        reader: of the set.
-        names: of the S teachers, in the order of the weights.
-        members: where each of them lies.
+        present: slots at which it has a distribution.
+        carried: mass at temperature 1 that is carried over to ids of the set, summed over them.
     """
 
-    cache: CacheReader
-    reader: SetReader
-    names: tuple[str, ...]
-    members: tuple[Member, ...]
-
-    @property
-    def captures(self) -> tuple[Capture, ...]:
-        """What was kept of each teacher."""
-        return tuple(one.record.capture for one in self.members)
-
-    @property
-    def support_size(self) -> int:
-        """Size of the set's support."""
-        return self.reader.layout.support_size
-
-
-def merge_source(cache: CacheReader, set_name: str, teachers: Sequence[str]) -> MergeSource:
-    """The teachers of these names.
-
-    Raises:
-        IncompleteCacheError: there is no such set.
-        MergeError: it has no such teacher.
-    """
-    reader = cache.set(set_name)
-    members = lineup_of(cache.manifest, set_name)
-    unknown = [name for name in teachers if name not in members]
-    if unknown:
-        message = (
-            f"{cache.path}: set {set_name} has no teacher {', '.join(unknown)}; it has "
-            f"{', '.join(members) or 'none'}. Name some of these, or build the teacher first."
-        )
-        raise MergeError(message)
-    return MergeSource(cache, reader, tuple(teachers), tuple(members[name] for name in teachers))
+    present: int
+    carried: float
 
 
 def merge_range(
@@ -109,17 +75,6 @@ def merge_range(
     return TargetArrays(**{name: np.concatenate([one[name] for one in pieces]) for name in names})
 
 
-def chunk_ranges(reader: SetReader, start: int, stop: int) -> list[tuple[int, int]]:
-    """The examples ``start`` to ``stop``, cut where chunks and shards end."""
-    ranges = []
-    for shard in reader.shards():
-        for first, last in iter_ranges(shard.stop - shard.start, reader.layout.chunk_examples):
-            low, high = max(start, shard.start + first), min(stop, shard.start + last)
-            if low < high:
-                ranges.append((low, high))
-    return ranges
-
-
 def read_voices(
     source: MergeSource,
     rule: TargetRule,
@@ -150,18 +105,75 @@ def read_voices(
         documents=documents or rule.weighting == "segment_loo",
         kinds=kinds or (rule.weighting == "random" and rule.shuffle == "slots"),
     )
-    mask = slots.mask()
-    read: dict[str, TeacherArrays] = {}
-    for name in source.names:
-        read[name] = source.reader.teachers[name].read(start, stop)
-        check_present(name, read[name], mask)
+    if any(member.twin for member in source.members):
+        return _with_twins(source, rule, slots, start, stop)
+    read = _read_own(source, slots, start, stop)
+    return slots, [
+        _own_voice(source, rule, name, slots, read, (start, stop)) for name in source.names
+    ]
+
+
+def read_coverage(source: MergeSource, start: int, stop: int) -> dict[str, Coverage]:
+    """What teachers with another tokenizer say at all, by name; empty where there are none.
+
+    Raises:
+        CkdCacheError: the cache cannot be read.
+    """
+    twins = {n: one for n, one in zip(source.names, source.members, strict=True) if one.twin}
+    if not twins:
+        return {}
+    slots = slots_of_range(source.reader, start, stop, documents=False, kinds=False)
+    words = words_of_range(source.reader, start, stop)
+    found = {}
+    for name in twins:
+        view = source.twins[name].view(slots, words, start, stop)
+        present = view.voice.present
+        found[name] = Coverage(int(present.sum()), float(view.carried[present].sum()))
+    return found
+
+
+def _with_twins(
+    source: MergeSource, rule: TargetRule, slots: UsedSlots, start: int, stop: int
+) -> tuple[UsedSlots, list[Voice]]:
+    """As ``read_voices``, where some teachers have another tokenizer: units of text are words."""
+    words = words_of_range(source.reader, start, stop)
+    read = _read_own(source, slots, start, stop)
     voices = []
     for name, member in zip(source.names, source.members, strict=True):
-        gathered = None
-        if rule.missing == "exact" and len(source.names) > 1:
-            gathered = _gathered(source, name, slots, read, (start, stop))
-        voices.append(voice_of(name, read[name], member.record.capture, slots.at, gathered))
-    return slots, voices
+        if member.twin:
+            voices.append(source.twins[name].view(slots, words, start, stop).voice)
+        else:
+            voice = _own_voice(source, rule, name, slots, read, (start, stop))
+            voices.append(replace(voice, unit_logprob=word_logprobs(voice.gold_logprob, words)))
+    return replace(slots, unit=words.unit), voices
+
+
+def _read_own(
+    source: MergeSource, slots: UsedSlots, start: int, stop: int
+) -> dict[str, TeacherArrays]:
+    """Distributions of the teachers that share the set's tokenizer, by name."""
+    mask = slots.mask()
+    read: dict[str, TeacherArrays] = {}
+    for name, member in zip(source.names, source.members, strict=True):
+        if not member.twin:
+            read[name] = source.reader.teachers[name].read(start, stop)
+            check_present(name, read[name], mask)
+    return read
+
+
+def _own_voice(
+    source: MergeSource,
+    rule: TargetRule,
+    name: str,
+    slots: UsedSlots,
+    read: Mapping[str, TeacherArrays],
+    examples: tuple[int, int],
+) -> Voice:
+    gathered = None
+    if rule.missing == "exact" and len(source.names) > 1:
+        gathered = _gathered(source, name, slots, read, examples)
+    capture = source.reader.teachers[name].record.capture
+    return voice_of(name, read[name], capture, slots.at, gathered)
 
 
 def _gathered(

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ckd_cache.format.reader import SetReader
-from ckd_cache.merge.reading import chunk_ranges
+from ckd_cache.merge.source import chunk_ranges
 
 __all__ = ["Sample", "sample_chunks"]
 
