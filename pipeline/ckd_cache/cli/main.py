@@ -52,6 +52,9 @@ COMMANDS: dict[str, CommandPlace] = {
     "show": CommandPlace(
         "ckd_cache.cli.show", "show", "Print an example with what every teacher predicts there."
     ),
+    "report": CommandPlace(
+        "ckd_cache.cli.report", "report", "Draw a cache: one page of HTML with plots."
+    ),
     "verify": CommandPlace(
         "ckd_cache.cli.verify", "verify", "Read all of a cache: is it as it was written?"
     ),
