@@ -38,11 +38,12 @@ class Outcome:
     def of(cls, manifest: Manifest, shards: int, recorded: str | None = None) -> Self:
         """The result of a run that computed ``shards`` shards and left this manifest."""
         sets = manifest.sets.values()
+        own = [record for record in sets if record.twin_of is None]
         return cls(
             shards=shards,
             complete=manifest.complete,
-            examples=sum(record.examples for record in sets),
-            slots=sum(part.slots for record in sets for part in record.parts),
+            examples=sum(record.examples for record in own),
+            slots=sum(part.slots for record in own for part in record.parts),
             teachers=tuple(dict.fromkeys(name for record in sets for name in record.teachers)),
             targets=tuple(dict.fromkeys(name for record in sets for name in record.targets)),
             recorded=recorded,

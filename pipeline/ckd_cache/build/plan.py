@@ -15,8 +15,9 @@ from ckd_cache.build.target_growth import check_target_teachers
 from ckd_cache.build.target_request import TargetRequest, request_in_recipe
 from ckd_cache.build.target_stage import check_target
 from ckd_cache.build.teacher_stage import PlannedTeacher, check_teacher_record
+from ckd_cache.build.twin_planning import TwinCut, check_twin, plan_twins
 from ckd_cache.corpus.tokenizer import load_tokenizer
-from ckd_cache.format.manifest import Manifest
+from ckd_cache.format.manifest import Manifest, SetRecord
 from ckd_cache.progress import Progress
 
 __all__ = ["BuildPlan", "plan_build", "refuse_changes"]
@@ -29,14 +30,16 @@ class BuildPlan:
     Attributes:
         cuts: by set.
         objectives: by set.
-        teachers: for each teacher of the recipe, how it runs on each set.
+        teachers: for each teacher of the recipe, how it runs on each set, or on each twin set.
         targets: of every set.
+        twins: by twin set.
     """
 
     cuts: dict[str, Cut]
     objectives: dict[str, MaskedLm]
     teachers: list[dict[str, PlannedTeacher]]
     targets: list[TargetRequest]
+    twins: dict[str, TwinCut]
 
 
 def plan_build(recipe: Recipe, root: Path, progress: Progress) -> BuildPlan:
@@ -55,22 +58,30 @@ def plan_build(recipe: Recipe, root: Path, progress: Progress) -> BuildPlan:
     for name, set_recipe in sets.items():
         tokenizer, revision = recipe.tokenizer_of(set_recipe)
         tokenizers[name] = load_tokenizer(tokenizer, root, revision=revision)
-    teachers = []
-    for teacher in recipe.teachers:
-        files = find_teacher(root, teacher, progress)
-        teachers.append(
-            {
-                name: plan_teacher(
-                    recipe, teacher, files, tokenizers[name], set_recipe.corpus.segment_tokens
-                )
-                for name, set_recipe in sets.items()
-            }
-        )
+    files = {one.name: find_teacher(root, one, progress) for one in recipe.teachers}
+    planned = {
+        teacher.name: {
+            name: plan_teacher(
+                recipe,
+                teacher,
+                files[teacher.name],
+                tokenizers[name],
+                set_recipe.corpus.segment_tokens,
+            )
+            for name, set_recipe in sets.items()
+        }
+        for teacher in recipe.teachers
+        if teacher.tokenizer != "twin"
+    }
+    cuts = {name: plan_segments(recipe, root, name, tokenizers[name], progress) for name in sets}
+    twins = plan_twins(recipe, cuts, files)
+    planned.update(twins.teachers)
     return BuildPlan(
-        cuts={name: plan_segments(recipe, root, name, tokenizers[name], progress) for name in sets},
+        cuts=cuts,
         objectives={name: set_recipe.objective for name, set_recipe in sets.items()},
-        teachers=teachers,
+        teachers=[planned[teacher.name] for teacher in recipe.teachers],
         targets=[request_in_recipe(one, recipe.capture.top_k) for one in recipe.targets],
+        twins=twins.cuts,
     )
 
 
@@ -87,9 +98,21 @@ def refuse_changes(manifest: Manifest, plan: BuildPlan) -> None:
         support = support_identity(cut.tokenizer)
         check_increments(name, record, cut.identity, cut.layout, support)
         check_slots(name, record, plan.objectives[name])
-        for by_set in plan.teachers:
-            check_teacher_record(name, record, by_set[name])
+        _check_teachers(name, record, plan)
         for request in plan.targets:
             check_target(name, record, cut.layout.support_size, request)
-        identities = {by_set[name].name: by_set[name].identity for by_set in plan.teachers}
+        identities = {
+            by_set[name].name: by_set[name].identity for by_set in plan.teachers if name in by_set
+        }
         check_target_teachers(name, record, identities)
+    for name, twin in plan.twins.items():
+        record = manifest.sets.get(name)
+        if record is not None:
+            check_twin(twin, manifest.sets[twin.cut.set_name], record)
+            _check_teachers(name, record, plan)
+
+
+def _check_teachers(name: str, record: SetRecord, plan: BuildPlan) -> None:
+    for by_set in plan.teachers:
+        if name in by_set:
+            check_teacher_record(name, record, by_set[name])

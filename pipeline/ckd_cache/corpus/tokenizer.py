@@ -18,6 +18,7 @@ from ckd_cache.errors import CorpusError, StorageError
 from ckd_cache.fingerprint import canonical_json, hash_bytes
 from ckd_cache.modeling.tokenizer_files import TOKENIZER_FILES, holds_tokenizer
 from ckd_cache.modeling.unreadable import first_line, is_unreadable
+from ckd_cache.types import JsonObject
 
 __all__ = ["CorpusTokenizer", "Encoded", "load_tokenizer"]
 
@@ -121,6 +122,10 @@ class CorpusTokenizer:
                 "expected one for `whole_word: true`. Set `whole_word: false`."
             )
             raise CorpusError(message)
+
+    def description(self) -> JsonObject:
+        """Its ``tokenizer.json``, with nothing of truncation and padding."""
+        return _description(self.loaded.backend_tokenizer)
 
     def encode_documents(self, texts: Sequence[str]) -> list[Encoded]:
         """Texts in tokens: no special tokens around them, nothing truncated.
@@ -325,10 +330,14 @@ def _check_template(
 
 
 def _behaviour(backend: Any) -> str:
-    description = json.loads(backend.to_str())
+    return hash_bytes(canonical_json(_description(backend)))
+
+
+def _description(backend: Any) -> JsonObject:
+    description: JsonObject = json.loads(backend.to_str())
     for setting in ("truncation", "padding"):
         description.pop(setting, None)
-    return hash_bytes(canonical_json(description))
+    return description
 
 
 def _without_origin(config: bytes) -> bytes:

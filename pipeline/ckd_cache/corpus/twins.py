@@ -18,7 +18,25 @@ from ckd_cache.corpus.readings import Reading, word_of
 from ckd_cache.format.arrow_io import Span
 from ckd_cache.types import Array
 
-__all__ = ["TwinSegment", "TwinSlots", "twin_segments", "twin_slots"]
+__all__ = ["Aligned", "TwinSegment", "TwinSlots", "twin_segments", "twin_slots"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """The tokens of a twin's segment, n of them, and what they have to do with the segment's.
+
+    Attributes:
+        input_ids: (n,) ids, specials included.
+        first: (n,) int64, first token of the segment that the token shares a character with.
+        last: (n,) int64, token after the last of these; equal to ``first`` where there is none.
+        exact: (n,) bool, the token shares characters with one word of the segment only, and the
+            tokens that do so have that word's characters and no others but white space.
+    """
+
+    input_ids: Array
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    exact: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +44,15 @@ class TwinSegment:
     """The twin of a segment, n tokens.
 
     Attributes:
-        input_ids: (n,) uint32, specials included.
+        aligned: its tokens.
         word_starts: (n,) bool, True at specials.
         spans: which documents its tokens come from.
-        first: (n,) int64, first token of the segment that the token shares a character with.
-        last: (n,) int64, token after the last of these; equal to ``first`` where there is none.
-        exact: (n,) bool, the token shares characters with one word of the segment only, and the
-            tokens that do so have that word's characters and no others but white space.
         cut: tokens that did not fit.
     """
 
-    input_ids: NDArray[np.uint32]
+    aligned: Aligned
     word_starts: NDArray[np.bool_]
     spans: list[Span]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
-    exact: NDArray[np.bool_]
     cut: int
 
 
@@ -97,7 +108,7 @@ def twin_segments(
 def twin_slots(
     word_starts: NDArray[np.bool_],
     positions: NDArray[np.int64],
-    twin: TwinSegment,
+    twin: Aligned,
     special: NDArray[np.int64],
     most: int,
 ) -> TwinSlots:
@@ -109,7 +120,7 @@ def twin_slots(
     Args:
         word_starts: (n,) of the segment.
         positions: of the example's slots.
-        twin: of the segment.
+        twin: of the segment's twin.
         special: ids of the twin's special tokens.
         most: slots that an example can have.
     """
@@ -239,13 +250,16 @@ def _put_together(pieces: Sequence[_Piece], template: Template) -> TwinSegment:
     exact &= ~np.isin(word, word[room:])
     none = [np.zeros(len(one), np.int64) for one in (prefix, suffix)]
     special = [np.ones(len(one), np.bool_) for one in (prefix, suffix)]
-    return TwinSegment(
+    aligned = Aligned(
         input_ids=np.concatenate([prefix, ids[:room], suffix]),
-        word_starts=np.concatenate([special[0], starts[:room], special[1]]),
-        spans=_spans(pieces, template),
         first=np.concatenate([none[0], first[:room], none[1]]),
         last=np.concatenate([none[0], last[:room], none[1]]),
         exact=np.concatenate([~special[0], exact[:room], ~special[1]]),
+    )
+    return TwinSegment(
+        aligned=aligned,
+        word_starts=np.concatenate([special[0], starts[:room], special[1]]),
+        spans=_spans(pieces, template),
         cut=max(len(ids) - room, 0),
     )
 

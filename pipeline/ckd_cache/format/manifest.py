@@ -81,6 +81,7 @@ class IncrementRecord(_Record):
         skipped: records of sources that could not be read.
         splits: segments by name of the split.
         genres: documents by genre.
+        cut: tokens that did not fit into the segments of a twin set; 0 in others.
     """
 
     name: _Increment
@@ -93,6 +94,7 @@ class IncrementRecord(_Record):
     skipped: _Count
     splits: dict[str, _Count]
     genres: dict[str, _Count]
+    cut: _Count = 0
 
 
 class PartRecord(_Record):

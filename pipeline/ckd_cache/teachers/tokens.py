@@ -66,7 +66,8 @@ def check_tokens(
     if difference is not None:
         message = (
             f"teacher {name}: the tokenizer in {folder} is not that of the corpus: {difference}. "
-            f"Teachers of one set share one tokenizer; leave this teacher out, or set "
+            f"Teachers of one set share one tokenizer: say `tokenizer: twin` for this teacher, so "
+            f"that it reads the same words in its own tokens; leave it out; or set "
             f"corpus.tokenizer to the one that all share."
         )
         raise TeacherError(message)
