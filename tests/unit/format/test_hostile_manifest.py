@@ -108,7 +108,7 @@ def test_hostile_manifests_are_damage(hostile, change):
 
 def test_a_newer_format_says_what_to_install(hostile):
     with pytest.raises(FormatVersionError, match="pip install -U ckd-cache"):
-        open_cache(hostile(setter("format_version", 2)))
+        open_cache(hostile(setter("format_version", 3)))
 
 
 def test_a_support_of_another_size_is_damage(hostile, small):

@@ -222,8 +222,8 @@ def _rewrite(cache, **members):
 
 
 def test_a_newer_format_is_refused_by_both_versions(copy):
-    _rewrite(copy, format_version=2, unheard="of")
-    with pytest.raises(FormatVersionError, match=r"format version 2; .* up to 1"):
+    _rewrite(copy, format_version=3, unheard="of")
+    with pytest.raises(FormatVersionError, match=r"format version 3; .* up to 2"):
         open_cache(copy)
 
 

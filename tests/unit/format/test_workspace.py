@@ -203,7 +203,7 @@ def test_damaged_manifests_are_not_written_over(copy):
     (copy / "ckd.json").write_bytes(data[:-5])
     with pytest.raises(DamagedCacheError), CacheWriter.begin(copy):
         pass
-    (copy / "ckd.json").write_bytes(data.replace(b'"format_version": 1', b'"format_version": 9'))
+    (copy / "ckd.json").write_bytes(data.replace(b'"format_version": 2', b'"format_version": 9'))
     with pytest.raises(FormatVersionError), CacheWriter.begin(copy):
         pass
 
