@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.numerics.splits import SPLIT_NAMES
 from ckd_cache.progress import SILENT, Progress
 from ckd_cache.types import Array, iter_ranges
 from ckd_student.order import Chunk, chunk_of
+from ckd_student.targets import ReadTarget, target_reading
 
 if TYPE_CHECKING:
     from ckd_cache.format.reader import SetReader
@@ -24,8 +24,6 @@ __all__ = [
     "ExampleSource",
     "chunks_of_split",
     "examples_by_split",
-    "open_set",
-    "target_of",
 ]
 
 ExampleRow: TypeAlias = dict[str, Array]
@@ -34,46 +32,6 @@ ExampleRow: TypeAlias = dict[str, Array]
 ``target_n_valid``, ``target_tail`` (M,)."""
 
 _TARGET_ARRAYS = ("ids", "logprobs", "n_valid", "tail")
-
-
-def open_set(cache: Path, name: str) -> SetReader:
-    """The set ``name`` of a cache.
-
-    Raises:
-        IncompleteCacheError: the cache has no such set.
-        CkdCacheError: the cache cannot be opened.
-    """
-    from ckd_cache.format.reader import open_cache
-
-    return open_cache(cache).set(name)
-
-
-def target_of(examples: SetReader, target: str, cache: Path) -> None:
-    """Check that the set has the target, for all of its parts.
-
-    Raises:
-        IncompleteCacheError: there is no such target, or it lacks parts.
-    """
-    records = examples.record.targets
-    if target not in records:
-        known = ", ".join(sorted(records)) or "none"
-        message = (
-            f"{cache}: there is no target {target!r} in the set {examples.name!r}; it has {known}. "
-            f"Choose one with --target, or make it: ckd-cache merge {cache} --name {target} …"
-        )
-        raise IncompleteCacheError(message)
-    lacking = [
-        part.name for part in examples.record.parts if part.name not in records[target].parts
-    ]
-    if lacking:
-        message = (
-            f"{cache}: target {target!r} lacks {len(lacking)} of {len(examples.record.parts)} "
-            f"parts ({', '.join(lacking[:3])}{', …' if len(lacking) > 3 else ''}). "
-            f"If the recipe asks for it, finish it with `ckd-cache build RECIPE --cache {cache}`; "
-            f"if it was merged later, run the same `ckd-cache merge {cache} --name {target} …` "
-            "again."
-        )
-        raise IncompleteCacheError(message)
 
 
 def chunks_of_split(examples: SetReader, split: str, progress: Progress = SILENT) -> list[Chunk]:
@@ -113,14 +71,14 @@ def _chunk_ranges(examples: SetReader) -> list[tuple[int, int]]:
 
 @dataclass(slots=True)
 class ExampleSource:
-    """Examples by number, with their cached target.
+    """Examples by number, with their target, cached or merged as their chunk is read.
 
     Readers are opened on first use and never pickled, so that every DataLoader worker has its own.
 
     Attributes:
         cache: folder of the cache.
         set_name: the set.
-        target: name of the target; None reads none.
+        target: name of the target, or ``live:NAME``; None reads none.
         chunk_examples: examples of a chunk.
         shard_starts: number of the first example of each shard, ascending.
         capacity: chunks that are kept; the one used longest ago goes first.
@@ -133,6 +91,7 @@ class ExampleSource:
     shard_starts: Array
     capacity: int
     _reader: SetReader | None = field(default=None, init=False, repr=False)
+    _read_target: ReadTarget | None = field(default=None, init=False, repr=False)
     _shard_stops: list[int] = field(default_factory=list, init=False, repr=False)
     _kept: OrderedDict[int, Mapping[str, Array]] = field(
         default_factory=OrderedDict, init=False, repr=False
@@ -176,21 +135,20 @@ class ExampleSource:
         stop = min(start + self.chunk_examples, self._shard_stops[shard])
         examples = reader.examples.read(start, stop)
         arrays: dict[str, Array] = {name: examples[name] for name in examples.keys()}  # noqa: SIM118
-        if self.target is not None:
-            target = reader.targets[self.target].read(start, stop)
+        if self._read_target is not None:
+            target = self._read_target(start, stop)
             arrays |= {f"target_{name}": target[name] for name in _TARGET_ARRAYS}
         return arrays
 
     def _open(self) -> SetReader:
         """The set as it is now: it may have grown behind the shards that are known here."""
         if self._reader is None:
-            reader = open_set(self.cache, self.set_name)
-            if self.target is not None and self.target not in reader.targets:
-                message = (
-                    f"{self.cache}: target {self.target!r} was dropped from the set "
-                    f"{self.set_name!r} while it was read. Choose another target, or make it again."
-                )
-                raise IncompleteCacheError(message)
+            from ckd_cache.format.reader import open_cache
+
+            cache = open_cache(self.cache)
+            reader = cache.set(self.set_name)
+            if self.target is not None:
+                self._read_target = target_reading(cache, self.set_name, self.target)
             self._shard_stops = [shard.stop for shard in reader.shards()]
             self._reader = reader
         return self._reader

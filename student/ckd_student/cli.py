@@ -42,7 +42,11 @@ def cli() -> None:
 @cli.command()
 @click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--cache", required=True, type=_FOLDER, help="Folder of the cache.")
-@click.option("--target", help="Name of the target; not needed when loss.distill is 0.")
+@click.option(
+    "--target",
+    help="Name of the target, or live:NAME to merge it as it is read; not needed when loss.distill"
+    " is 0.",
+)
 @click.option("-o", "--output", required=True, type=_FOLDER, help="Folder of the student.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override the recipe.")
 @click.option("--resume", is_flag=True, help="Go on with the student in OUTPUT.")
@@ -89,7 +93,7 @@ def train(
     "--split", type=click.Choice(["train", "fit", "test"]), default="test", show_default=True
 )
 @click.option("--set-name", default="text", show_default=True, help="Set of the cache.")
-@click.option("--target", help="Also measure the KL to this target.")
+@click.option("--target", help="Also measure the KL to this target, or to live:NAME.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(

@@ -9,12 +9,13 @@ from transformers.utils import logging as transformers_logging
 
 from ckd_cache.errors import StudentError
 from ckd_cache.format.paths import support_part
+from ckd_cache.format.reader import open_cache
 from ckd_cache.progress import SILENT, Progress
-from ckd_student.chunks import open_set, target_of
 from ckd_student.evaluation import HeldOut, Tally, evaluate_held_out, works_at_slots
 from ckd_student.genres import GenreLookup
 from ckd_student.models import check_fits, load_model, tokenizer_files
 from ckd_student.stream import open_stream
+from ckd_student.targets import check_target
 
 __all__ = ["measure_folder"]
 
@@ -36,7 +37,7 @@ def measure_folder(
         cache: folder of the cache.
         set_name: the set.
         split: ``train``, ``fit`` or ``test``.
-        target: also measure the KL to this target, at its temperature.
+        target: also measure the KL to this target, or ``live:NAME``, at its temperature.
         batch_size: examples of a forward.
         progress: told how far it is.
 
@@ -47,9 +48,11 @@ def measure_folder(
     if not folder.is_dir():
         message = f"{folder}: there is no such folder. Name the --output of ckd-student train."
         raise StudentError(message)
-    examples = open_set(cache, set_name)
+    reader = open_cache(cache)
+    examples = reader.set(set_name)
+    temperature = 1.0
     if target is not None:
-        target_of(examples, target, cache)
+        temperature = check_target(reader, set_name, target).temperature
     support = examples.support.record
     tokenizer_files(examples)  # so that damage is not mistaken for another tokenizer
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -68,7 +71,7 @@ def measure_folder(
         model,
         held_out,
         batch_size=batch_size,
-        temperature=1.0 if target is None else examples.record.targets[target].temperature,
+        temperature=temperature,
         at_slots=works_at_slots(model, stream, support.pad_id),
         on_examples=task.advance,
     )

@@ -33,7 +33,7 @@ class Job:
         request: from the command line.
         recipe: of the student.
         examples: the set of the cache.
-        target: its target; None for a student that learns from gold alone.
+        target: its target, as it was named; None for a student that learns from gold alone.
         progress: told how far it is.
     """
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ckd_cache.errors import RecipeError, StudentError
 from ckd_cache.fingerprint import hash_file
-from ckd_cache.format.reader import SetReader
+from ckd_cache.format.reader import CacheReader
 from ckd_cache.types import JsonObject
-from ckd_student.chunks import target_of
 from ckd_student.models import origin_folder
 from ckd_student.recipe import StudentRecipe
+from ckd_student.targets import check_target, target_identity
 from ckd_student.training_section import TRAINING_DEFAULTS
 
 __all__ = ["TrainRequest", "chosen_target", "identity_of"]
@@ -29,7 +29,8 @@ class TrainRequest:
     Attributes:
         recipe: file of the recipe.
         cache: folder of the cache.
-        target: name of the target; None only if the recipe's ``loss.distill`` is 0.
+        target: name of the target, or ``live:NAME`` to merge it as it is read; None only if the
+            recipe's ``loss.distill`` is 0.
         output: folder of the student.
         overrides: ``a.b=c`` over the recipe.
         resume: go on with what ``output`` holds.
@@ -45,25 +46,25 @@ class TrainRequest:
     overwrite: bool = False
 
 
-def chosen_target(request: TrainRequest, recipe: StudentRecipe, examples: SetReader) -> str | None:
+def chosen_target(request: TrainRequest, recipe: StudentRecipe, cache: CacheReader) -> str | None:
     """The target to read along; None for a student that learns from gold alone.
 
     Raises:
         RecipeError: no target was named.
         StudentError: the target was made at another temperature than the loss's.
-        IncompleteCacheError: the cache has no such target, or the target lacks parts.
+        IncompleteCacheError: the cache has no such target, or it or its teachers lack parts.
+        MergeError: a live target cannot be merged from what the cache holds.
     """
     if recipe.loss.distill == 0.0:
         return None
     if request.target is None:
-        known = ", ".join(sorted(examples.record.targets)) or "none"
+        known = ", ".join(sorted(cache.set(recipe.data.set).record.targets)) or "none"
         message = (
             f"{request.recipe}: loss.distill is {recipe.loss.distill:g}, which needs a target. "
             f"Name one with --target ({request.cache} has {known}), or set loss.distill to 0."
         )
         raise RecipeError(message)
-    target_of(examples, request.target, request.cache)
-    made_at = examples.record.targets[request.target].temperature
+    made_at = check_target(cache, recipe.data.set, request.target).temperature
     if made_at != recipe.loss.temperature:
         message = (
             f"{request.recipe}: loss.temperature is {recipe.loss.temperature:g}, but target "
@@ -76,18 +77,17 @@ def chosen_target(request: TrainRequest, recipe: StudentRecipe, examples: SetRea
 
 
 def identity_of(
-    request: TrainRequest, recipe: StudentRecipe, examples: SetReader, target: str | None
+    request: TrainRequest, recipe: StudentRecipe, cache: CacheReader, target: str | None
 ) -> JsonObject:
     """What a student depends on: the same again gives the same student.
 
     Args:
         request: what was asked for.
         recipe: as read.
-        examples: the set.
+        cache: as opened.
         target: as `chosen_target` gives it.
     """
-    record = examples.record
-    filled = {} if target is None else record.targets[target].parts
+    record = cache.set(recipe.data.set).record
     training = {
         name: value
         for name, value in {**TRAINING_DEFAULTS, **recipe.training}.items()
@@ -96,8 +96,7 @@ def identity_of(
     return {
         "support": record.support,
         "examples": {part.name: part.fingerprint for part in record.parts},
-        "target": target,
-        "target_parts": {name: part.fingerprint for name, part in filled.items()},
+        **target_identity(cache, recipe.data.set, target),
         "model": {**recipe.model.model_dump(), "weights": _weights(request, recipe)},
         "loss": recipe.loss.model_dump(),
         "data": recipe.data.model_dump(),

@@ -23,10 +23,9 @@ from ckd_student.chunks import (
     ExampleSource,
     chunks_of_split,
     examples_by_split,
-    open_set,
-    target_of,
 )
 from ckd_student.order import Chunk, epoch_order
+from ckd_student.targets import check_target
 
 if TYPE_CHECKING:
     from ckd_cache.format.reader import SetReader
@@ -88,7 +87,8 @@ def open_stream(
 
     Args:
         cache: folder of the cache.
-        target: name of the target to read along; None for examples only.
+        target: name of the target to read along, or ``live:NAME`` to merge it as chunks are read;
+            None for examples only.
         set_name: the set.
         split: ``train``, ``fit`` or ``test``.
         seed: of the order.
@@ -96,13 +96,18 @@ def open_stream(
         progress: told how far the search for the split's examples is.
 
     Raises:
-        IncompleteCacheError: there is no such set or target, or the target lacks parts.
+        IncompleteCacheError: there is no such set or target, or the target or its teachers lack
+            parts.
+        MergeError: a live target cannot be merged from what the cache holds.
         StudentError: the split has no example with a slot.
         CkdCacheError: the cache cannot be read.
     """
-    examples = open_set(cache, set_name)
+    from ckd_cache.format.reader import open_cache
+
+    reader = open_cache(cache)
+    examples = reader.set(set_name)
     if target is not None:
-        target_of(examples, target, cache)
+        check_target(reader, set_name, target)
     chunks = chunks_of_split(examples, split, progress)
     if not chunks:
         raise StudentError(_without_slots(cache, examples, split))

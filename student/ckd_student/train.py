@@ -18,12 +18,12 @@ from transformers.utils import logging as transformers_logging
 
 import ckd_cache
 from ckd_cache.errors import StudentError
+from ckd_cache.format.reader import open_cache
 from ckd_cache.format.spec import MANIFEST_NAME
 from ckd_cache.progress import SILENT, Progress
 from ckd_cache.types import JsonObject
 from ckd_student.arguments import training_arguments
 from ckd_student.callbacks import GentleStop, stopping_gently
-from ckd_student.chunks import open_set
 from ckd_student.claim import claimed
 from ckd_student.evaluation import Scores
 from ckd_student.failures import brief, storing
@@ -86,14 +86,16 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
         RecipeError: the recipe cannot be used as written.
         StudentError: the student cannot be made or trained as asked.
         MismatchError: ``resume`` was asked for, but the student was begun differently.
-        IncompleteCacheError: the cache lacks the set, the target, or parts of it.
+        IncompleteCacheError: the cache lacks the set, the target, or parts of it or its teachers.
+        MergeError: a live target cannot be merged from what the cache holds.
         StoppedEarly: Ctrl-C; a checkpoint was written.
         StorageError: the folder of the student cannot be written.
         CkdCacheError: the cache cannot be read.
     """
     recipe = read_recipe(request.recipe, request.overrides)
-    examples = open_set(request.cache, recipe.data.set)
-    target = chosen_target(request, recipe, examples)
+    cache = open_cache(request.cache)
+    examples = cache.set(recipe.data.set)
+    target = chosen_target(request, recipe, cache)
     arguments = training_arguments(request.output, recipe, request.recipe)
     # One process speaks and writes; the others do the same work at the same time.
     speaks = arguments.should_save
@@ -101,7 +103,7 @@ def train(request: TrainRequest, progress: Progress = SILENT) -> Trained:
         job = Job(request, recipe, examples, target, progress if speaks else SILENT)
         record = check_output(
             request.output,
-            identity_of(request, recipe, examples, target),
+            identity_of(request, recipe, cache, target),
             resume=request.resume,
             overwrite=request.overwrite,
         )

@@ -65,7 +65,7 @@ def _fill(session: Session, set_name: str, request: TargetRequest) -> bool:
     record = session.record(set_name)
     stored = record.targets.get(request.name)
     missing = [part.name for part in record.parts if stored and part.name not in stored.parts]
-    if stored is not None and not missing:
+    if stored is not None and not (missing and stored.stored):
         return True
     lacking = [one for one in stored.teachers if _lacks(record, one)] if stored else []
     if lacking:

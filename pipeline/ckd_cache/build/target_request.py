@@ -11,6 +11,7 @@ from ckd_cache.build.target_section import Target
 from ckd_cache.errors import RecipeError
 from ckd_cache.format.manifest import TargetRecord
 from ckd_cache.merge.fit import fit_from_json
+from ckd_cache.merge.recorded import recorded_rule, rule_settings
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.weightings import WEIGHTINGS
 from ckd_cache.types import JsonObject
@@ -21,7 +22,6 @@ __all__ = [
     "request_of",
     "rule_identity",
     "rule_of",
-    "rule_settings",
 ]
 
 _NAME = re.compile(NAME_PATTERN)
@@ -106,22 +106,27 @@ def request_in_recipe(target: Target, top_k: int) -> TargetRequest:
 
 
 def request_of(name: str, record: TargetRecord) -> TargetRequest:
-    """The request that a target in a cache was made by."""
-    settings = record.settings
+    """The request that a target in a cache was made by.
+
+    Raises:
+        MergeError: it was made by a rule that this version does not know.
+        DamagedCacheError: what the rule learned cannot be understood.
+    """
+    rule = recorded_rule(record)
     return TargetRequest(
         name=name,
-        weighting=record.weighting,
-        tau=record.tau,
-        temperature=record.temperature,
-        top_k=record.k,
-        teachers=tuple(record.teachers),
-        missing=record.missing,
-        mixture=record.mixture,
-        calibrate=record.calibrate,
-        prior=settings.get("prior", "uniform"),
-        weights=settings.get("weights", {}),
-        shuffle=settings.get("shuffle", "teachers"),
-        seed=settings.get("seed", 0),
+        weighting=rule.weighting,
+        tau=rule.tau,
+        temperature=rule.temperature,
+        top_k=rule.top_k,
+        teachers=rule.teachers,
+        missing=rule.missing,
+        mixture=rule.mixture,
+        calibrate=rule.calibrate,
+        prior=rule.prior,
+        weights=dict(zip(rule.teachers, rule.weights, strict=bool(rule.weights))),
+        shuffle=rule.shuffle,
+        seed=rule.seed,
         stored=record.stored,
     )
 
@@ -167,18 +172,6 @@ def rule_of(
         seed=request.seed,
         fit=None if fit is None else fit_from_json(fit),
     )
-
-
-def rule_settings(rule: TargetRule) -> JsonObject:
-    """Settings that only some rules have, by name, as far as this rule has them."""
-    settings: JsonObject = {}
-    if rule.prior != "uniform":
-        settings["prior"] = rule.prior
-    if rule.weighting == "fixed":
-        settings["weights"] = dict(zip(rule.teachers, rule.weights, strict=True))
-    if rule.weighting == "random":
-        settings |= {"shuffle": rule.shuffle, "seed": rule.seed}
-    return settings
 
 
 def rule_identity(rule: TargetRule, k: int, max_nats: float, fit: JsonObject | None) -> JsonObject:

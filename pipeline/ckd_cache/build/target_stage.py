@@ -16,7 +16,6 @@ from ckd_cache.build.target_request import (
     request_of,
     rule_identity,
     rule_of,
-    rule_settings,
 )
 from ckd_cache.errors import IncompleteCacheError, MergeError
 from ckd_cache.fingerprint import fingerprint
@@ -32,6 +31,7 @@ from ckd_cache.merge.fit import fit_to_json
 from ckd_cache.merge.learning import learn_from_cache
 from ckd_cache.merge.lineup import Member, lineup_of
 from ckd_cache.merge.reading import merge_range, read_coverage
+from ckd_cache.merge.recorded import rule_settings
 from ckd_cache.merge.rule import TargetRule, check_captures, needs_fit
 from ckd_cache.merge.source import MergeSource, chunk_ranges, merge_source
 from ckd_cache.types import Array, JsonObject, TargetArrays

@@ -9,9 +9,9 @@ from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.format.manifest import TargetRecord
 from ckd_cache.format.reader import CacheReader, SetReader
 from ckd_cache.inspection.figures.chunk import ChunkSlots
-from ckd_cache.inspection.figures.rule import recorded_rule
 from ckd_cache.merge.lineup import lineup_of
 from ckd_cache.merge.reading import merge_range, read_voices
+from ckd_cache.merge.recorded import recorded_rule
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots, slots_of_range
 from ckd_cache.merge.source import MergeSource, merge_source
