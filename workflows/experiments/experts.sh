@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Three small experts, each trained on hard labels of one kind of text, and the cache that mixes
+# them: what experiments with prediction weights need.
+# Usage: bash workflows/experiments/experts.sh [FOLDER]
+#
+# FOLDER holds the corpora (default: $CKD_CORPORA); corpora.py says which and how to get them.
+# All goes to runs/experiments. About an hour; what is finished is not done again.
+set -euo pipefail
+# shellcheck source=workflows/environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" runtime
+corpora="${1:-${CKD_CORPORA:-}}"
+if [ -z "$corpora" ]; then
+  ckd_say "Name the folder of the corpora: bash workflows/experiments/experts.sh FOLDER"
+  exit 2
+fi
+corpora="$(cd "$corpora" && pwd)"
+cd "$CKD_ROOT"
+experts=runs/experiments/experts
+
+step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+# An expert: a cache without teachers, and a model trained on its gold.
+expert() {
+  ckd-cache build "workflows/experiments/experts/$1.yaml" --cache "$experts/$1.ckd"
+  ckd-student train workflows/experiments/expert.yaml --cache "$experts/$1.ckd" \
+    --output "$experts/$1" --resume "${@:2}"
+}
+
+step "1/4  Text of four kinds"
+python workflows/experiments/corpora.py --corpora "$corpora"
+
+step "2/4  Experts"
+expert reviews
+expert technical
+# A third of the text of the others: more steps would learn it by heart.
+expert speeches --set training.max_steps=3000
+
+step "3/4  Run each expert over the four kinds"
+ckd-cache build workflows/experiments/weights.yaml --cache runs/experiments/weights.ckd
+
+step "4/4  Look at it"
+ckd-cache inspect runs/experiments/weights.ckd
