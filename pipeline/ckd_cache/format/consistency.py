@@ -21,6 +21,9 @@ def inconsistency(manifest: Manifest) -> str | None:
         problem = _set_inconsistency(record, manifest.supports)
         if problem is not None:
             return f"set {name}: {problem}"
+        problem = _twin_inconsistency(name, record, manifest)
+        if problem is not None:
+            return f"set {name}, a twin of {record.twin_of}: {problem}"
     return None
 
 
@@ -41,6 +44,24 @@ def _set_inconsistency(record: SetRecord, supports: dict[str, SupportRecord]) ->
             return f"part {part.name} does not fit the parts before it or its increment"
         first += part.examples
     return _filled_inconsistency(record)
+
+
+def _twin_inconsistency(name: str, record: SetRecord, manifest: Manifest) -> str | None:
+    """What a twin set says otherwise than the set whose examples it has; it may lack the last."""
+    if record.twin_of is None:
+        return None
+    own = manifest.sets.get(record.twin_of)
+    if own is None or own.twin_of is not None or not name.startswith(f"{record.twin_of}."):
+        return "there is no such set, or its name does not begin with that of its set"
+    if (own.chunk_examples, own.shard_examples) != (record.chunk_examples, record.shard_examples):
+        return "its chunks or shards have another number of examples than those of its set"
+    segments = [(one.name, one.segments) for one in record.increments]
+    if segments != [(one.name, one.segments) for one in own.increments][: len(segments)]:
+        return "its increments are not those of its set"
+    parts = [(one.name, one.examples) for one in record.parts]
+    if parts != [(one.name, one.examples) for one in own.parts][: len(parts)]:
+        return "its parts are not those of its set"
+    return None
 
 
 def _filled_inconsistency(record: SetRecord) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ckd_cache.errors import DamagedCacheError
 from ckd_cache.format.arrow_io import read_documents, read_ragged, read_segments
 from ckd_cache.format.example_checks import (
+    Broken,
     Documents,
     SlotTruth,
     check_documents,
@@ -16,6 +19,8 @@ from ckd_cache.format.findings import Finding
 from ckd_cache.format.inventory import PartFiles
 from ckd_cache.format.paths import segments_path
 from ckd_cache.format.tallies import documents_tally, segments_tally
+from ckd_cache.format.twin_checks import check_alignment, check_words
+from ckd_cache.format.twin_io import WORD_COLUMNS, read_alignment
 from ckd_cache.format.verify_scope import (
     Outcome,
     Scope,
@@ -71,7 +76,7 @@ def check_segments_shard(scope: Scope, part: PartFiles, shard: int) -> Outcome:
             segments = read_segments(access.verified(path), 0, part.rows_of(shard), chunk)
             documents = scope.documents[part.set_name]
             checks = check_segments(segments, text.record, text.support.record, documents)
-            broken = next(checks, None)
+            broken = next(checks, None) or _broken_alignment(scope, part, shard, access.path / path)
     except DamagedCacheError as error:
         outcome.findings.append(undecodable(scope, part, shard, rows, error))
         return outcome
@@ -108,6 +113,9 @@ def check_slots_shard(
             slots = read_ragged(access.verified(path), columns, *size)
             checks = check_slots(tokens, slots, text.record, text.support.record)
             broken = next(checks, None)
+            if broken is None and text.record.twin_of is not None:
+                words = read_ragged(access.path / path, WORD_COLUMNS, *size)
+                broken = next(check_words(slots[0], words), None)
     except DamagedCacheError as error:
         outcome.findings.append(undecodable(scope, part, shard, rows, error))
         return None
@@ -116,6 +124,20 @@ def check_slots_shard(
         return None
     outcome.tallies[part.folder, "slots", shard] = {"slots": len(slots[0].values)}
     return slot_truth(slots[2], text.layout.slots)
+
+
+def _broken_alignment(scope: Scope, part: PartFiles, shard: int, path: Path) -> Broken | None:
+    """What does not hold of how a twin set's segments lie to those of its set."""
+    text = scope.set_of(part)
+    if text.record.twin_of is None:
+        return None
+    source, size = scope.reader.sets[text.record.twin_of], (0, part.rows_of(shard))
+    own = None
+    segments = segments_path(source.name, part.name, shard)
+    if _is_sound(scope, segments):
+        (own,) = read_ragged(scope.reader.path / segments, ["word_starts"], *size)
+    columns = read_alignment(path, *size, text.layout.chunk_examples)
+    return next(check_alignment(columns, own, source.record.segment_tokens), None)
 
 
 def _lists_documents(part: PartFiles, path: str) -> bool:
