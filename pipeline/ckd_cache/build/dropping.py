@@ -68,7 +68,8 @@ class Dropped:
         parts: finished ones.
         unfinished: parts that a build has begun and not finished.
         bytes: that its files take.
-        orphans: targets made of it that stay.
+        orphans: stored targets made of it, which stay.
+        unusable: targets that are only recorded and cannot be merged without it.
     """
 
     kind: Kind
@@ -79,6 +80,7 @@ class Dropped:
     unfinished: int
     bytes: int
     orphans: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
 
 
 def plan_drop(cache: Path, request: DropRequest) -> list[Dropped]:
@@ -198,11 +200,11 @@ def _going_along(rest: _Rest, sets: Mapping[str, SetRecord]) -> Iterator[Dropped
 def _dropped(rest: _Rest, set_name: str, record: SetRecord, kind: Kind, name: str) -> Dropped:
     folder = _FOLDER[kind](set_name, name)
     stored = _records(record, kind).get(name)
-    orphans = [
-        target
+    made_of = {
+        target: made.stored
         for target, made in record.targets.items()
         if kind == "teacher" and name in made.teachers and target not in rest.request.targets
-    ]
+    }
     return Dropped(
         kind=kind,
         name=name,
@@ -211,7 +213,8 @@ def _dropped(rest: _Rest, set_name: str, record: SetRecord, kind: Kind, name: st
         parts=0 if stored is None else len(stored.parts),
         unfinished=sum(key.startswith(f"{folder}/") for key in rest.unfinished),
         bytes=_bytes_below(rest.cache / folder),
-        orphans=tuple(orphans),
+        orphans=tuple(target for target, kept in made_of.items() if kept),
+        unusable=tuple(target for target, kept in made_of.items() if not kept),
     )
 
 

@@ -82,6 +82,11 @@ def _lines(cache: Path, found: Sequence[Dropped], *, dry_run: bool) -> Iterator[
                 f"{'keeps' if len(one.orphans) == 1 else 'keep'} all that was made of "
                 f"{one.kind} {one.name}; parts that are added later would need it."
             )
+        if one.unusable:
+            yield (
+                f"{_listed('target', one.unusable)} of set {one.set_name}, only recorded, cannot "
+                f"be merged without {one.kind} {one.name}."
+            )
     named = [one for one in found if one.kind != "gather"] or found
     names = list(dict.fromkeys(f"{one.kind} {one.name}" for one in named))
     total = size(sum(one.bytes for one in found))

@@ -231,12 +231,23 @@ def target_reader(
         record,
         record.layout(size),
         f"target {name}",
-        f"If the recipe asks for it, finish it with {_build(access)}; if it was merged later, run"
-        f" the same `ckd-cache merge {access.path} --name {name} …` again.",
+        _remedy(access, name, target),
         target_specs(target.capture, size, len(target.teachers)),
         {part: target_part(set_name, name, part) for part in target.parts},
     )
     return TargetReader(name, target, stored, support)
+
+
+def _remedy(access: FileAccess, name: str, target: TargetRecord) -> str:
+    if not target.stored:
+        return (
+            f"It is a rule that is only recorded: students merge it with --target live:{name},"
+            f" and `ckd-cache inspect {access.path} --target {name}` says what it does."
+        )
+    return (
+        f"If the recipe asks for it, finish it with {_build(access)}; if it was merged later, run"
+        f" the same `ckd-cache merge {access.path} --name {name} …` again."
+    )
 
 
 def _build(access: FileAccess) -> str:

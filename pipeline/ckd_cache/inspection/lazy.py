@@ -117,9 +117,16 @@ def lazy_target(cache: CacheReader, part: SetReader, name: str) -> LazyTarget:
     """All merged distributions of a target.
 
     Raises:
-        IncompleteCacheError: some parts are not there yet.
+        IncompleteCacheError: some parts are not there yet, or none is stored at all.
     """
     record = part.record.targets[name]
+    if not record.stored:
+        message = (
+            f"{cache.path}: target {name!r} of set {part.name!r} is a rule that is only recorded; "
+            "there are no arrays of it. Store one by the same rule under another name: `ckd-cache "
+            f"merge {cache.path} --name … --weighting {record.weighting} …`."
+        )
+        raise IncompleteCacheError(message)
     _require(cache, part, name, record.parts)
     slots = part.layout.slots
     arrays: dict[str, tuple[_Shape, type]] = {

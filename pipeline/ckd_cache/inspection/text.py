@@ -117,6 +117,14 @@ def _choose_target(
     if target in made:
         return target
     known = ", ".join(map(repr, made)) or "none"
+    recorded = reader.record.targets.get(target)
+    if recorded is not None and not recorded.stored:
+        message = (
+            f"Target {target!r} of set {reader.name!r} in {cache.path} is a rule that is only "
+            f"recorded, so there is nothing of it to show; stored is {known}. `ckd-cache inspect "
+            f"{cache.path} --target {target}` merges it and says what it does."
+        )
+        raise IncompleteCacheError(message)
     message = (
         f"No target {target!r} for example {example} of set {reader.name!r} in {cache.path}; "
         f"there is {known}. `ckd-cache merge` adds targets."
