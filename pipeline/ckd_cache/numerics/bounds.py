@@ -116,8 +116,9 @@ def uncertain(
     """
     below, above, rounded = (np.zeros(weights.shape) for _ in range(3))
     for t, (component, rounding) in enumerate(zip(components, roundings, strict=True)):
-        below[:, t], above[:, t] = _hidden(component, mixture, t, rounding)
-        rounded[:, t] = _rounded(component, mixture, t, rounding)
+        moved = _moved(component, rounding)
+        below[:, t], above[:, t] = _hidden(component, mixture, t, rounding, moved)
+        rounded[:, t] = moved + _rounded(component, mixture, t, rounding)
     # A component without weight may say anything, even NaN.
     heard = weights > 0.0
     below, above, rounded = (np.where(heard, one, 0.0) for one in (below, above, rounded))
@@ -128,11 +129,15 @@ def uncertain(
 
 
 def _hidden(
-    component: Component, mixture: Mixture, t: int, rounding: Rounding
+    component: Component,
+    mixture: Mixture,
+    t: int,
+    rounding: Rounding,
+    moved: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How far kept ids can be above what was made of them, and how far below."""
     left, missing, share = mixture.left[:, t], mixture.missing[:, t], mixture.share[:, t]
-    largest = _largest_missing(component, rounding)
+    largest = _largest_missing(component, rounding, moved)
     if component.adopted is not None:
         return _hidden_of_adopted(component.adopted, mixture, t, largest), missing * share
     # (x - s)+ is convex in x, hence at most x (1 - s/m) on 0 ... m.
@@ -163,19 +168,24 @@ def _hidden_of_adopted(
     return below
 
 
-def _largest_missing(component: Component, rounding: Rounding) -> NDArray[np.float64]:
+def _largest_missing(
+    component: Component, rounding: Rounding, moved: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The largest probability that an id can have which a teacher does not keep."""
-    if component.adopted is not None:
-        own = component.adopted
-        moved = tail_term(own.tail, rounding) / np.maximum(own.n_valid, 1)
-        result: NDArray[np.float64] = (own.least + moved) * np.exp(rounding.step)
-        return result
-    last = np.maximum(component.n_valid - 1, 0)[:, None]
-    smallest = np.take_along_axis(component.kept, last, axis=1)[:, 0]
+    if component.adopted is None:
+        n_valid = np.maximum(component.n_valid, 1)
+        smallest = component.kept[np.arange(len(n_valid)), n_valid - 1]
+    else:
+        n_valid, smallest = np.maximum(component.adopted.n_valid, 1), component.adopted.least
     # What rounding the tail moved is shared out over the kept entries, of which this is the least.
-    moved = tail_term(component.tail, rounding) / np.maximum(component.n_valid, 1)
-    largest: NDArray[np.float64] = (smallest + moved) * np.exp(rounding.step)
+    largest: NDArray[np.float64] = (smallest + moved / n_valid) * np.exp(rounding.step)
     return largest
+
+
+def _moved(component: Component, rounding: Rounding) -> NDArray[np.float64]:
+    """Most that rounding the log of a teacher's tail moved."""
+    adopted = component.adopted
+    return tail_term(component.tail if adopted is None else adopted.tail, rounding)
 
 
 def _rounded(
@@ -185,8 +195,7 @@ def _rounded(
         tail, gold = component.tail, component.gold * mixture.gold_outside[:, t]
     else:
         tail, gold = component.adopted.tail, component.adopted.gold
-    own: NDArray[np.float64] = head_term(1.0 - tail, rounding)
-    own += tail_term(tail, rounding) + gold * np.expm1(rounding.gold)
+    own: NDArray[np.float64] = head_term(1.0 - tail, rounding) + gold * np.expm1(rounding.gold)
     return own
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,17 @@ class Adopted:
     gold: NDArray[np.float64]
     fibre: int
 
+    def only(self, chosen: slice) -> Adopted:
+        """The same at some of these slots."""
+        return replace(
+            self,
+            hidden=self.hidden[chosen],
+            tail=self.tail[chosen],
+            n_valid=self.n_valid[chosen],
+            least=self.least[chosen],
+            gold=self.gold[chosen],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Component:
@@ -41,7 +53,7 @@ class Component:
     ``tail`` is 1; ``gold`` may be anything there.
 
     Attributes:
-        ids: (N, k) int64 by rank.
+        ids: (N, k) int32 or int64 by rank.
         kept: (N, k) float64, probabilities; 0 from rank ``n_valid`` on.
         n_valid: (N,) int64, at least 1.
         tail: (N,) float64, mass outside the kept ids, so that each row with it sums to 1.
@@ -54,7 +66,7 @@ class Component:
             where the support is its own.
     """
 
-    ids: NDArray[np.int64]
+    ids: NDArray[np.signedinteger[Any]]
     kept: NDArray[np.float64]
     n_valid: NDArray[np.int64]
     tail: NDArray[np.float64]
@@ -62,6 +74,19 @@ class Component:
     more_ids: NDArray[np.int64] | None = None
     more: NDArray[np.float64] | None = None
     adopted: Adopted | None = None
+
+    def only(self, chosen: slice) -> Component:
+        """The same component at some of these slots."""
+        return Component(
+            ids=self.ids[chosen],
+            kept=self.kept[chosen],
+            n_valid=self.n_valid[chosen],
+            tail=self.tail[chosen],
+            gold=self.gold[chosen],
+            more_ids=None if self.more_ids is None else self.more_ids[chosen],
+            more=None if self.more is None else self.more[chosen],
+            adopted=None if self.adopted is None else self.adopted.only(chosen),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +109,17 @@ class Known:
     more: NDArray[np.float64]
     left: NDArray[np.float64]
     count: NDArray[np.int64]
+
+    def only(self, chosen: slice) -> Known:
+        """The same at some of these slots."""
+        return Known(
+            gold_outside=self.gold_outside[chosen],
+            gold=self.gold[chosen],
+            scale=self.scale[chosen],
+            more=self.more[chosen],
+            left=self.left[chosen],
+            count=self.count[chosen],
+        )
 
 
 def without_gold(component: Component, gold_ids: NDArray[np.int64]) -> Component:
@@ -135,7 +171,7 @@ def known_of(
 
 
 def _outside(component: Component, gold_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    found = component.ids == gold_ids[:, None]
+    found = component.ids == gold_ids.astype(component.ids.dtype)[:, None]
     k = found.shape[1]
     if component.n_valid.min(initial=k) < k:
         found &= np.arange(k) < component.n_valid[:, None]
@@ -145,7 +181,7 @@ def _outside(component: Component, gold_ids: NDArray[np.int64]) -> NDArray[np.bo
 
 
 def temper(
-    logprobs: NDArray[np.float64],
+    logprobs: NDArray[np.floating[Any]],
     n_valid: NDArray[np.int64],
     tail: NDArray[np.float64],
     temperature: float | NDArray[np.float64],
@@ -167,7 +203,7 @@ def temper(
     heat = np.asarray(temperature, dtype=np.float64)
     k = logprobs.shape[1]
     if (heat == 1.0).all():
-        powers = np.exp(logprobs, dtype=np.float64)
+        powers: NDArray[np.float64] = np.exp(logprobs, dtype=np.float64)
     else:
         # At low temperatures even the most probable id could become 0.
         heat = np.broadcast_to(heat, n_valid.shape)[:, None]

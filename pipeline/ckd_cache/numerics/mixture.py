@@ -30,7 +30,7 @@ from ckd_cache.numerics.union import (
     summed,
     unite,
 )
-from ckd_cache.types import Array
+from ckd_cache.types import Array, iter_ranges
 
 __all__ = [
     "Component",
@@ -46,6 +46,9 @@ __all__ = [
     "temper_scalar",
     "truncated",
 ]
+
+
+_SLOTS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,31 +117,67 @@ def mix(
     """
     components = [without_gold(component, gold_ids) for component in components]
     known = known_of(components, weights, gold_ids)
-    union = unite(blocks_of(components, weights, gold_ids, known))
+    nowhere = _nowhere(components, weights)
+    spread_over = support_size if policy == "spread" else 0
+    share = _shares(known, nowhere, spread_over)
+    remainder = row_sum(weights * np.where(share == 0.0, known.left, nowhere))
+    pieces = []
+    # Some slots at a time, so that what is sorted stays in the processor's cache.
+    for start, stop in list(iter_ranges(len(weights), _SLOTS_AT_ONCE)) or [(0, 0)]:
+        at = slice(start, stop)
+        told = _Told(
+            components=[component.only(at) for component in components],
+            weights=weights[at],
+            gold_ids=gold_ids[at],
+            known=known.only(at),
+            shares=weights[at] * share[at],
+            remainder=remainder[at],
+        )
+        pieces.append(_mix(told, k, spread_over))
+    found = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
+    return Mixture(left=known.left, gold_outside=known.gold_outside, share=share, **found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a mixture of some slots is made of.
+
+    Attributes:
+        components: the S teachers at these N slots.
+        weights: (N, S).
+        gold_ids: (N,).
+        known: of the components.
+        shares: (N, S), weighted, what each is taken to give to an id that it does not know.
+        remainder: (N,), weighted, what is given to no id.
+    """
+
+    components: Sequence[Component]
+    weights: NDArray[np.float64]
+    gold_ids: NDArray[np.int64]
+    known: Known
+    shares: NDArray[np.float64]
+    remainder: NDArray[np.float64]
+
+
+def _mix(told: _Told, k: int, spread_over: int) -> dict[str, Array]:
+    components, weights, known = told.components, told.weights, told.known
+    union = unite(blocks_of(components, weights, told.gold_ids, known))
     weighted = union.gather(columns_of(components, weights, known, union))
     masses = summed(union, weighted)
-    share = np.zeros(weights.shape)
-    if policy == "spread":
-        nowhere = _nowhere(components, weights)
-        share = _shares(known, nowhere, support_size)
-        remainder = _spread(union, masses, weights * share, support_size)
-        remainder += row_sum(weights * np.where(share == 0.0, known.left, nowhere))
-    else:
-        remainder = row_sum(weights * known.left)
+    remainder = told.remainder
+    if spread_over:
+        remainder = remainder + _spread(union, masses, told.shares, spread_over)
     best = truncated(union, masses, remainder, k)
     counts = counts_known(union, best.at, best.valid)
-    return Mixture(
-        ids=best.ids,
-        logprobs=best.logprobs,
-        n_valid=best.n_valid,
-        head=best.head,
-        tail=best.tail,
-        left=known.left,
-        gold_outside=known.gold_outside,
-        missing=(best.n_valid[:, None] - counts) * (weights > 0.0),
-        share=share,
-        further=_further(components, weights, union, weighted, best),
-    )
+    return {
+        "ids": best.ids,
+        "logprobs": best.logprobs,
+        "n_valid": best.n_valid,
+        "head": best.head,
+        "tail": best.tail,
+        "missing": (best.n_valid[:, None] - counts) * (weights > 0.0),
+        "further": _further(components, weights, union, weighted, best),
+    }
 
 
 @dataclass(frozen=True, slots=True)
