@@ -28,8 +28,9 @@ __all__ = [
 
 TOLERANCE = 1e-6
 """Nats a slot that fitted weights may be below the best constant ones."""
-_STRETCH = 1.5
 _LEAST_FACTOR = 0.1
+_MOST_MOVES = 200
+_FLAT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,9 @@ def em_weights(
     The objective is concave. Expectation maximisation takes w_t to w_t g_t, g_t being the mean of
     p_ti / P_i, and starts from equal weights. For any weights v, mean log (sum v_t p_ti / P_i) is
     at most log sum v_t g_t (Jensen), so log max_t g_t bounds what is still to be gained; the
-    search ends when it is below ``tolerance``. As long as the objective rises, steps are
-    stretched to g_t^s with growing s, which changes nothing of the bound.
-
-    Source: Salakhutdinov and Roweis, "Adaptive overrelaxed bound optimization methods" (2003).
+    search ends when it is below ``tolerance``. Teachers that are much alike, and weights on their
+    way to 0, make it slow, so a step of Newton's method is tried first, and kept if it does not
+    lower the objective. The bound holds however the weights were come by.
 
     Args:
         found: probabilities of gold.
@@ -133,26 +133,24 @@ def em_weights(
     """
     size = found.relative.shape[0]
     weights = np.full(size, 1.0 / size)
-    best, gains, stretch = -np.inf, np.ones(size), 1.0
-    accepted = weights
-    gap = np.inf
+    accepted, gains, best, gap = weights, np.ones(size), -np.inf, np.inf
+    bold = False
     iterations = 0
     while iterations < max_iterations:
         iterations += 1
         mixed = _mixed(found.relative, weights)
         objective = float(np.log(mixed).mean()) if mixed.all() else -np.inf
-        if objective < best and stretch > 1.0:
-            # A plain step from the last good weights cannot lower the objective.
-            stretch = 1.0
-            weights = _step(accepted, gains, stretch)
+        if bold and objective < best:
+            # A step of expectation maximisation cannot lower the objective.
+            weights, bold = _normalised(accepted * gains), False
             continue
         accepted, best = weights, objective
-        gains = (found.relative / mixed).mean(axis=1)
+        ratios = found.relative / mixed
+        gains = ratios.mean(axis=1)
         gap = max(float(np.log(gains.max())), 0.0)
         if gap < tolerance:
             break
-        stretch *= _STRETCH
-        weights = _step(accepted, gains, stretch)
+        weights, bold = _newton(weights, gains, ratios), True
     return ConstantWeights(accepted, iterations, gap, best + float(found.largest.mean()))
 
 
@@ -203,13 +201,33 @@ def _mixed(relative: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
     return mixed
 
 
-def _step(
-    weights: NDArray[np.float64], gains: NDArray[np.float64], stretch: float
+def _newton(
+    weights: NDArray[np.float64], gains: NDArray[np.float64], ratios: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    factors = (gains / gains.max()) ** stretch
-    if stretch > 1.0:
-        # A stretched step that overshoots to 0 could not come back.
-        factors = np.maximum(factors, _LEAST_FACTOR)
-    moved = weights * factors
-    result: NDArray[np.float64] = moved / moved.sum()
+    """Weights that maximise the quadratic model of the objective, each a tenth at least.
+
+    The gradient is g, the Hessian minus the mean of (p_ti / P_i) (p_si / P_i). Weight is moved
+    from the teacher whose slope is least to the one whose slope is largest, as far as the model
+    rises, until the slopes of all that can give are equal.
+    """
+    hessian = np.einsum("sn,tn->st", ratios, ratios) / ratios.shape[1]
+    moved, slope, floor = weights.copy(), gains.copy(), _LEAST_FACTOR * weights
+    for _ in range(_MOST_MOVES):
+        to = int(np.argmax(slope))
+        source = int(np.argmin(np.where(moved > floor, slope, np.inf)))
+        steepness = float(slope[to] - slope[source])
+        if steepness < _FLAT:
+            break
+        bend = hessian[:, to] - hessian[:, source]
+        curvature = float(bend[to] - bend[source])
+        most = float(moved[source] - floor[source])
+        length = most if curvature * most <= steepness else steepness / curvature
+        moved[to] += length
+        moved[source] = floor[source] if length == most else moved[source] - length
+        slope -= length * bend
+    return _normalised(moved)
+
+
+def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = values / values.sum()
     return result
