@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Three small experts, each trained on hard labels of one kind of text, and the cache that mixes
-# them: what experiments with prediction weights need.
+# Two small experts, each trained on hard labels of one kind of text from the quickstart's teacher of
+# technical text, and the caches that mix the three: what experiments with prediction weights need.
 # Usage: bash workflows/experiments/experts.sh [FOLDER]
 #
 # FOLDER holds the corpora (default: $CKD_CORPORA); corpora.py says which and how to get them.
 # All goes to runs/experiments. About an hour; what is finished is not done again.
 set -euo pipefail
 # shellcheck source=workflows/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" runtime
+source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" dev
 corpora="${1:-${CKD_CORPORA:-}}"
 if [ -z "$corpora" ]; then
   ckd_say "Name the folder of the corpora: bash workflows/experiments/experts.sh FOLDER"
@@ -31,12 +31,15 @@ python workflows/experiments/corpora.py --corpora "$corpora"
 
 step "2/4  Experts"
 expert reviews
-expert technical
-# A third of the text of the others: more steps would learn it by heart.
-expert speeches --set training.max_steps=3000
+# Less text: more steps would learn it by heart.
+expert speeches --set training.max_steps=1200
 
-step "3/4  Run each expert over the four kinds"
+step "3/4  Run the teachers over the four kinds"
 ckd-cache build workflows/experiments/weights.yaml --cache runs/experiments/weights.ckd
+ckd-cache build workflows/experiments/unseen.yaml --cache runs/experiments/unseen.ckd
 
-step "4/4  Look at it"
-ckd-cache inspect runs/experiments/weights.ckd
+step "4/4  Every rule, held out"
+for cache in weights unseen; do
+  python workflows/experiments/weights.py "runs/experiments/$cache.ckd" \
+    --json "runs/experiments/$cache.json"
+done
