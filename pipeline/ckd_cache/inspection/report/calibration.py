@@ -95,7 +95,7 @@ def _bins(curve: JsonObject) -> str:
         for place, one in enumerate(curve["bins"])
     ]
     caption = f"{curve['of']} at temperature {curve['temperature']:g}"
-    return table(caption, ("confidence", "mean confidence", "accuracy", "slots"), rows)
+    return table(caption, ("confidence", "mean", "accuracy", "slots"), rows)
 
 
 def _row(one: JsonObject) -> Sequence[str]:

@@ -58,11 +58,14 @@ def plot_genres(words: Words, groups: Sequence[JsonObject], styles: Mapping[str,
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         places = list(range(len(shown)))
-        for name, style in styles.items():
-            values = [one["mean_weight"][name] for one in shown]
+        for number, (name, style) in enumerate(styles.items()):
+            # Teachers of equal weight would hide each other.
+            aside = 0.5 * (number - (len(styles) - 1) / 2) / len(styles)
             axes.plot(
-                values, places, linestyle="none", marker=style.marker, color=style.colour,
-                markersize=6.5, clip_on=False,
+                [one["mean_weight"][name] for one in shown],
+                [place + aside for place in places],
+                linestyle="none", marker=style.marker, color=style.colour, markersize=6,
+                clip_on=False,
             )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5), xlabel="mean weight")
         axes.set_yticks(places, [_short(one["genre"]) for one in shown])
