@@ -42,7 +42,7 @@ from ckd_cache.numerics.splits import SPLIT_NAMES, split_of
 
 FIT, TEST = 0.1, 0.2
 """Splits of every recipe here."""
-CHARACTERS = {"train": 400_000, "fit": 250_000, "test": 500_000}
+CHARACTERS = {"train": 50_000, "fit": 200_000, "test": 400_000}
 """Of each kind in the mixed text, if it has as many."""
 PACKAGES = ("docutils", "fontTools", "hypothesis", "matplotlib", "sphinx")
 """Whose docstrings are read; the quickstart's teachers were trained before any was installed."""
