@@ -26,4 +26,4 @@ html_theme = "furo"
 html_title = f"{project} {version}"
 html_static_path: list[str] = []
 # Beside the pages too, under a name that programs can rely on.
-html_extra_path = ["manifest.schema.json"]
+html_extra_path = ["manifest.schema.json", "manifest-v1.schema.json"]

@@ -10,6 +10,7 @@ script and a folder of its own; these caches are read for ever.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,10 @@ from ckd_cache.format.workspace import CacheWriter, ShardFiles
 MASKING = MaskSettings(fraction=(0.0, 0.3), seed=7)
 
 
-def make(plan: Plan, folder: Path) -> None:
+AddDistributions = Callable[[Making, manifest.PartRecord, arrow_io.SlotRows], None]
+
+
+def make(plan: Plan, folder: Path, add: AddDistributions = add_distributions) -> None:
     """Make a cache, and the file of what a reader must see of it."""
     with CacheWriter.begin(folder / plan.name) as writer:
         making = Making(plan, writer)
@@ -35,7 +39,7 @@ def make(plan: Plan, folder: Path) -> None:
         for number in range(len(plan.words)):
             _add_increment(making, number)
             for view in range(plan.views):
-                _add_part(making, number, view)
+                _add_part(making, number, view, add)
         complete = making.committed.model_copy(update={"complete": True})
         writer.commit(complete)
     expected = {
@@ -197,7 +201,7 @@ def _slots(rows: arrow_io.SlotRows, start: int, stop: int) -> arrow_io.SlotRows:
     )
 
 
-def _add_part(making: Making, number: int, view: int) -> None:
+def _add_part(making: Making, number: int, view: int, add: AddDistributions) -> None:
     plan, increment = making.plan, making.record.increments[number]
     rows = making.increments[number].segments
     support = making.committed.supports[making.record.support]
@@ -238,7 +242,7 @@ def _add_part(making: Making, number: int, view: int) -> None:
         slots=sum(len(gold) for gold in slots.gold),
     )
     making.commit([journal], parts=[*making.record.parts, part])
-    add_distributions(making, part, slots)
+    add(making, part, slots)
 
 
 def main() -> None:

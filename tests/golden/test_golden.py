@@ -1,9 +1,10 @@
 """The golden caches are read for ever, by this package and by the reader of docs/format.md.
 
-They are committed with what a reader must see of them (``tests/golden/make_v1.py``). Everything is
-equal bit for bit but logprobs that were quantised: a decoder rescales them in floating point, and
-1e-6 nats is what that may differ by. Only what reading needs is imported here: this file is also
-run with a newer Python and the newest Zarr (``workflows/golden.sh``), where there is no torch.
+They are committed with what a reader must see of them (``tests/golden/make_v1.py``, and one of each
+later version). Everything is equal bit for bit but logprobs that were quantised: a decoder rescales
+them in floating point, and 1e-6 nats is what that may differ by. Only what reading needs is
+imported here: this file is also run with a newer Python and the newest Zarr
+(``workflows/golden.sh``), where there is no torch.
 """
 
 from __future__ import annotations
@@ -26,16 +27,25 @@ from ckd_cache.format.reader import open_cache
 from ckd_cache.format.verify import verify_cache
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(__file__).with_name("v1")
-CACHES = ("compact", "exact", "wide")
-TREE = "bacb79b77bfb48eb8481fd45a274213090b681fbe4689397b1913fbd73086c55"
+FOLDER = Path(__file__).parent
+VERSIONS = {"v1": ("compact", "exact", "wide"), "v2": ("gathered", "pooled")}
+CACHES = tuple(cache for caches in VERSIONS.values() for cache in caches)
+TREES = {
+    "v1": "bacb79b77bfb48eb8481fd45a274213090b681fbe4689397b1913fbd73086c55",
+    "v2": "ca73013ec38fe7af8bab18173b1fb1d4d38f15c9147a1b65bf047e385a9d2eef",
+}
 """sha256 over all golden files. It never changes: caches like these are out in the world."""
 QUANTISED = 1e-6
 """Nats by which decoders of quantised logprobs may differ."""
 
 
+def folder_of(cache: str) -> Path:
+    version = next(version for version, caches in VERSIONS.items() if cache in caches)
+    return FOLDER / version / cache
+
+
 def manifest_of(cache: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / cache / "ckd.json").read_bytes())
+    found: dict[str, Any] = json.loads((folder_of(cache) / "ckd.json").read_bytes())
     return found
 
 
@@ -45,13 +55,23 @@ def distributions() -> list[Any]:
         pytest.param(cache, kind, name, id=f"{cache}-{kind}-{name}")
         for cache in CACHES
         for kind in ("teachers", "targets")
-        for name in manifest_of(cache)["sets"]["text"][kind]
+        for name, record in manifest_of(cache)["sets"]["text"][kind].items()
+        if record["parts"]
+    ]
+
+
+def gathers() -> list[Any]:
+    """Cache and name of everything that was gathered."""
+    return [
+        pytest.param(cache, name, id=f"{cache}-{name}")
+        for cache in VERSIONS["v2"]
+        for name in manifest_of(cache)["sets"]["text"]["gathers"]
     ]
 
 
 def expected_of(cache: str, owner: str) -> dict[str, np.ndarray]:
     """Arrays of ``examples``, ``segments``, ``documents``, ``teachers.<name>`` or a target."""
-    with np.load(FOLDER / f"{cache}.npz", allow_pickle=False) as stored:
+    with np.load(folder_of(cache).with_suffix(".npz"), allow_pickle=False) as stored:
         return {
             name.removeprefix(f"{owner}."): stored[name]
             for name in stored.files
@@ -64,7 +84,7 @@ def is_quantised(cache: str, kind: str, name: str) -> bool:
 
 
 def text_of(cache: str):
-    return open_cache(FOLDER / cache).set("text")
+    return open_cache(folder_of(cache)).set("text")
 
 
 def sha256(data: bytes) -> str:
@@ -88,19 +108,22 @@ def tree_hash(folder: Path) -> str:
     return sha256(canonical(files))
 
 
-def test_nothing_has_changed():
-    assert tree_hash(FOLDER) == TREE, "golden caches are never made again: restore tests/golden/v1"
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nothing_has_changed(version):
+    folder = FOLDER / version
+    assert tree_hash(folder) == TREES[version], f"golden caches stay as they are: restore {folder}"
 
 
-def test_they_are_small():
-    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+@pytest.mark.parametrize("version", VERSIONS)
+def test_they_are_small(version):
+    files = [path for path in (FOLDER / version).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 2**19
     assert len(files) < 400
 
 
 @pytest.mark.parametrize("cache", CACHES)
 def test_every_file_is_the_one_in_the_table(cache):
-    folder = FOLDER / cache
+    folder = folder_of(cache)
     record = manifest_of(cache)["files"]
     stored = (folder / record["path"]).read_bytes()
     assert record["path"] == f"files-{sha256(stored)}.parquet"
@@ -133,7 +156,7 @@ def test_fingerprints_follow_from_identities(cache):
 
 @pytest.mark.parametrize("cache", CACHES)
 def test_the_digest_is_that_of_the_rest(cache):
-    data = (FOLDER / cache / "ckd.json").read_bytes()
+    data = (folder_of(cache) / "ckd.json").read_bytes()
     members = json.loads(data)
     digest = members.pop("digest")
     layout: dict[str, Any] = {"sort_keys": True, "indent": 1, "ensure_ascii": False}
@@ -148,7 +171,7 @@ def test_the_digest_is_that_of_the_rest(cache):
 
 @pytest.mark.parametrize("cache", CACHES)
 def test_the_package_finds_nothing_wrong(cache):
-    found = verify_cache(FOLDER / cache, workers=1)
+    found = verify_cache(folder_of(cache), workers=1)
     assert (found.findings, found.notes) == ((), ())
 
 
@@ -169,6 +192,21 @@ def test_the_package_reads_the_distributions(cache, kind, name):
             np.testing.assert_allclose(whole[array], values, rtol=0, atol=QUANTISED)
         else:
             np.testing.assert_array_equal(whole[array], values, array)
+
+
+@pytest.mark.parametrize(("cache", "name"), gathers())
+def test_the_package_reads_what_was_gathered(cache, name):
+    expected = expected_of(cache, f"gathers.{name}")
+    text = text_of(cache)
+    whole = text.gathers[name].read(0, text.n_examples)
+    assert set(whole.keys()) == set(expected)
+    for start in range(text.n_examples):
+        piece = text.gathers[name].read(start, start + 1)
+        for array in expected:
+            np.testing.assert_array_equal(piece[array], whole[array][start : start + 1], array)
+    for array, values in expected.items():
+        np.testing.assert_array_equal(whole[array], values, array)
+        assert whole[array].dtype == values.dtype
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -215,6 +253,10 @@ def plain():
     """The functions of the reader in docs/format.md: Zarr, NumPy and pyarrow only."""
     page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page.split("## Reading without")[1], re.DOTALL)
+    (more,) = re.findall(
+        r"```python\n(.*?)```", page.split("## Gathers")[1].split("\n## ")[0], re.DOTALL
+    )
+    code += more
     assert "ckd_cache" not in code
     names: dict[str, Any] = {}
     exec(compile(code, "docs/format.md", "exec"), names)
@@ -225,7 +267,7 @@ def plain():
 def test_the_page_reads_the_distributions(plain, cache, kind, name):
     expected = expected_of(cache, f"{kind}.{name}")
     parts = [part["name"] for part in manifest_of(cache)["sets"]["text"]["parts"]]
-    read = [plain["distributions"](FOLDER / cache, "text", kind, name, part) for part in parts]
+    read = [plain["distributions"](folder_of(cache), "text", kind, name, part) for part in parts]
     used = expected["n_valid"] > 0
     kept = np.arange(expected["ids"].shape[-1]) < expected["n_valid"][..., None]
     assert set(read[0]) == set(expected)
@@ -238,12 +280,22 @@ def test_the_page_reads_the_distributions(plain, cache, kind, name):
             np.testing.assert_array_equal(found[where].astype(values.dtype), values[where], array)
 
 
+@pytest.mark.parametrize(("cache", "name"), gathers())
+def test_the_page_reads_what_was_gathered(plain, cache, name):
+    expected = expected_of(cache, f"gathers.{name}")
+    parts = [part["name"] for part in manifest_of(cache)["sets"]["text"]["parts"]]
+    read = [plain["gathered"](folder_of(cache), "text", name, part) for part in parts]
+    for n, array in enumerate(("ids", "logprobs")):
+        found = np.concatenate([part[n] for part in read]).astype(expected[array].dtype)
+        np.testing.assert_array_equal(found, expected[array], array)
+
+
 @pytest.mark.parametrize("cache", CACHES)
 def test_the_page_reads_the_examples(plain, cache):
     expected = expected_of(cache, "examples")
     first = 0
     for part in manifest_of(cache)["sets"]["text"]["parts"]:
-        seen, positions, gold = plain["examples"](FOLDER / cache, "text", part["name"])
+        seen, positions, gold = plain["examples"](folder_of(cache), "text", part["name"])
         assert len(seen) == part["examples"]
         for n, ids in enumerate(seen, first):
             assert ids == expected["input_ids"][n][expected["attention_mask"][n] == 1].tolist()
@@ -257,8 +309,9 @@ def test_the_page_reads_the_examples(plain, cache):
 
 
 def test_they_cover_what_the_format_can_say():
-    sets = {cache: manifest_of(cache)["sets"]["text"] for cache in CACHES}
-    assert [sets[cache]["teachers"]["a"]["max_nats"] for cache in CACHES] == [1e-4, 0, 1e-9]
+    caches = VERSIONS["v1"]
+    sets = {cache: manifest_of(cache)["sets"]["text"] for cache in caches}
+    assert [sets[cache]["teachers"]["a"]["max_nats"] for cache in caches] == [1e-4, 0, 1e-9]
     assert sets["compact"]["teachers"]["b"]["top_p"] < 1
     assert sets["compact"]["targets"]["gold"]["teachers"] == ["a", "b"]
     parts = {cache: [part["name"] for part in one["parts"]] for cache, one in sets.items()}
@@ -267,9 +320,9 @@ def test_they_cover_what_the_format_can_say():
     assert sets["compact"]["parts"][0]["examples"] % sets["compact"]["shard_examples"]
     stored = {
         (cache, array): zarr.open_array(
-            FOLDER / cache / "text" / "teachers" / "a" / "v0-0000" / array, mode="r"
+            folder_of(cache) / "text" / "teachers" / "a" / "v0-0000" / array, mode="r"
         ).dtype.name
-        for cache in CACHES
+        for cache in caches
         for array in ("ids", "logprobs", "tail")
     }
     assert stored == {
@@ -283,6 +336,22 @@ def test_they_cover_what_the_format_can_say():
         ("wide", "logprobs"): "uint32",
         ("wide", "tail"): "float16",
     }
+
+
+def test_those_of_version_2_cover_what_it_adds():
+    sets = {cache: manifest_of(cache)["sets"]["text"] for cache in VERSIONS["v2"]}
+    assert {bool(one["teachers"]["a"]["step"]) for one in sets.values()} == {True, False}
+    targets = [target for one in sets.values() for target in one["targets"].values()]
+    assert {target["mixture"] for target in targets} == {"arithmetic", "geometric"}
+    assert {target["missing"] for target in targets} == {"bucket", "exact"}
+    assert any(target["fit"] and target["settings"] and not target["stored"] for target in targets)
+    for cache, one in sets.items():
+        for name in one["gathers"]:
+            found = expected_of(cache, f"gathers.{name}")
+            assert 0 < found["n_valid"].max() < found["ids"].shape[-1] + 1
+            assert (found["n_valid"] < found["ids"].shape[-1]).any()
+        there = [expected_of(cache, f"gathers.{name}") for name in one["gathers"]]
+        assert any(np.isneginf(one["logprobs"][one["ids"] >= 0]).any() for one in there)
 
 
 def test_they_cover_what_the_numbers_can_be():
@@ -321,7 +390,7 @@ def test_reading_needs_no_framework():
     )
     path = [str(ROOT / "pipeline")]
     done = subprocess.run(
-        [sys.executable, "-c", code, FOLDER / "compact"],
+        [sys.executable, "-c", code, folder_of("compact")],
         capture_output=True,
         text=True,
         check=True,

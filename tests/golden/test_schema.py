@@ -1,4 +1,7 @@
-"""docs/manifest.schema.json is in step with the models, and manifests are valid by it."""
+"""docs/manifest.schema.json is in step with the models, and manifests are valid by it.
+
+That of version 1 is frozen like the caches that are valid by it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,12 @@ from ckd_cache.format.schema import schema_text
 from ckd_cache.format.workspace import CacheWriter
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "manifest.schema.json"
-GOLDEN = sorted(Path(__file__).with_name("v1").glob("*/ckd.json"))
+V1_SCHEMA = SCHEMA.with_name("manifest-v1.schema.json")
+V1_DIGEST = "9d12f3ae84d0f81a1f66ab4c51d17639f5f3ec8e324f14565e1275f5be7c9dab"
+GOLDEN = {
+    version: sorted(Path(__file__).with_name(version).glob("*/ckd.json"))
+    for version in ("v1", "v2")
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +37,7 @@ def schema():
 
 @pytest.fixture
 def stored() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(GOLDEN[0].read_bytes())
+    found: dict[str, Any] = json.loads(GOLDEN["v2"][0].read_bytes())
     return found
 
 
@@ -39,9 +47,20 @@ def test_it_is_in_step():
     )
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parent.name)
+def test_that_of_version_1_is_frozen():
+    assert hashlib.sha256(V1_SCHEMA.read_bytes()).hexdigest() == V1_DIGEST
+
+
+@pytest.mark.parametrize("path", GOLDEN["v2"], ids=lambda path: path.parent.name)
 def test_golden_manifests_are_valid(schema, path):
     schema.validate(json.loads(path.read_bytes()))
+
+
+@pytest.mark.parametrize("path", GOLDEN["v1"], ids=lambda path: path.parent.name)
+def test_manifests_of_version_1_are_valid_by_its_own_schema_only(schema, path):
+    stored = json.loads(path.read_bytes())
+    Draft202012Validator(json.loads(V1_SCHEMA.read_bytes())).validate(stored)
+    assert not schema.is_valid(stored)
 
 
 def test_a_fresh_manifest_is_valid(schema, tmp_path):
@@ -56,7 +75,8 @@ def test_a_fresh_manifest_is_valid(schema, tmp_path):
 def objects(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where the objects of a manifest are whose members are given."""
     open_ended = {"recipe", "provenance", "identity", "stats", "profile", "splits", "genres"}
-    by_name = {"supports", "special", "sets", "teachers", "targets", "parts"}
+    open_ended |= {"settings", "fit"}
+    by_name = {"supports", "special", "sets", "teachers", "targets", "gathers", "parts"}
     found = []
     members = value.items() if isinstance(value, dict) else enumerate(value)
     if isinstance(value, dict) and not (path and path[-1] in by_name):
@@ -88,7 +108,7 @@ def test_every_member_is_required_and_no_other_allowed(schema, stored):
 
 WRONG = [
     (("format",), "zip"),
-    (("format_version",), 2),
+    (("format_version",), 3),
     (("complete",), 1),
     (("files", "path"), "../files.parquet"),
     (("sets", "text", "kind"), "causal_lm"),
@@ -98,7 +118,7 @@ WRONG = [
     (("sets", "text", "parts", 0, "slots"), -1),
     (("sets", "text", "increments", 0, "tokens"), 1.5),
     (("sets", "text", "teachers", "a", "top_p"), 0),
-    (("sets", "text", "targets", "gold", "teachers"), "a"),
+    (("sets", "text", "targets", "union", "teachers"), "a"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What must hold of decoded distributions (docs/format.md, Teachers and targets).
+"""What must hold of decoded distributions (docs/format.md, Teachers, targets and gathers).
 
 Computed in float64 from what a reader gets. The bounds follow from how numbers are rounded on
 their way to disk. Each generator may rely on what it has checked before: whoever asks stops at

@@ -1,4 +1,4 @@
-"""Distributions to stored arrays and back, for whole shards (docs/format.md, Teachers and targets).
+"""Distributions to stored arrays and back, for whole shards (docs/format.md, Teachers, targets …).
 
 ``decode_*`` of ``encode_*`` is what a reader sees; statistics are computed from that.
 """

@@ -1,4 +1,4 @@
-"""Groups of Zarr v3 arrays, one shard at a time (docs/format.md, Teachers and targets).
+"""Groups of Zarr v3 arrays, one shard at a time (docs/format.md, Teachers, targets and gathers).
 
 The metadata documents are written here and not by the library, whose defaults and spelling change
 between versions; the library encodes and decodes the shards that they describe.

@@ -42,6 +42,12 @@ Encode = Callable[[Arrays, Array], tuple[dict[str, Array], JsonObject]]
 
 def add_distributions(making: Making, part: PartRecord, slots: SlotRows) -> None:
     """Fill a new part for every teacher, and then for the target."""
+    add_teachers(making, part, slots)
+    add_target(making, part, _merged(making, part))
+
+
+def add_teachers(making: Making, part: PartRecord, slots: SlotRows) -> None:
+    """Fill a new part for every teacher."""
     size = making.plan.size
     for name, capture in making.plan.captures.items():
         arrays = _teacher_arrays(making, name, capture, part, slots)
@@ -55,13 +61,12 @@ def add_distributions(making: Making, part: PartRecord, slots: SlotRows) -> None
         making.commit([journal], teachers={**making.record.teachers, name: changed})
         expected = expected_teacher(arrays, capture.step, capture.temperatures.index(1.0))
         making.arrays.setdefault(f"teachers.{name}", []).append(expected)
-    _add_target(making, part)
 
 
-def _add_target(making: Making, part: PartRecord) -> None:
+def add_target(making: Making, part: PartRecord, arrays: TargetArrays) -> None:
+    """Fill a new part for the target."""
     plan = making.plan
     name, rule = plan.target
-    arrays = _merged(making, part)
     specs = target_specs(plan.target_capture, plan.size, len(rule.teachers))
     group = paths.target_part(SET, name, part.name)
     record = making.record.targets[name]
@@ -70,7 +75,8 @@ def _add_target(making: Making, part: PartRecord) -> None:
     identity = {"teacher_parts": fingerprints, "numerics": NUMERICS_VERSION, **record.identity}
     journal = _fill(making, group, identity, specs, arrays, _target_encoder(making))
     filled = {**record.parts, part.name: _filled(journal, identity)}
-    making.commit([journal], targets={name: record.model_copy(update={"parts": filled})})
+    changed = record.model_copy(update={"parts": filled})
+    making.commit([journal], targets={**making.record.targets, name: changed})
     expected = expected_target(arrays, plan.target_capture.step)
     making.arrays.setdefault(f"targets.{name}", []).append(expected)
 
@@ -92,12 +98,8 @@ def _merged(making: Making, part: PartRecord) -> TargetArrays:
     )
 
 
-def _teacher_arrays(
-    making: Making, name: str, capture: Capture, part: PartRecord, slots: SlotRows
-) -> TeacherArrays:
-    """Distributions of the examples of a part: NaN and 0 at unused slots."""
-    used = np.array([len(gold) for gold in slots.gold])
-    mask = np.arange(making.plan.layout.slots) < used[:, None]
+def logits_of(making: Making, name: str, part: PartRecord, slots: SlotRows) -> Array:
+    """(N, V) logits of a teacher at the used slots of a part."""
     gold = np.concatenate(slots.gold)
     rng = np.random.default_rng([ord(name), part.first_example])
     logits = rng.normal(scale=3.0, size=(len(gold), making.plan.size))
@@ -106,6 +108,19 @@ def _teacher_arrays(
     # Fewer ids of non-zero probability than are kept, and a gold of probability 0.
     logits[0, 2:] = -np.inf
     logits[1, gold[1]] = -np.inf
+    if making.plan.zeros and name == "a":
+        logits[3, making.plan.size // 2 :] = -np.inf
+    return logits
+
+
+def _teacher_arrays(
+    making: Making, name: str, capture: Capture, part: PartRecord, slots: SlotRows
+) -> TeacherArrays:
+    """Distributions of the examples of a part: NaN and 0 at unused slots."""
+    used = np.array([len(gold) for gold in slots.gold])
+    mask = np.arange(making.plan.layout.slots) < used[:, None]
+    gold = np.concatenate(slots.gold)
+    logits = logits_of(making, name, part, slots)
     dense = reference_distributions(logits, gold, capture.k, capture.temperatures)
     types = {"ids": np.int32, "n_valid": np.int32, "gold_rank": np.uint32}
     arrays = {}

@@ -31,6 +31,7 @@ class Plan:
         words: of the documents of each increment.
         captures: by teacher.
         target: name and rule of its target.
+        zeros: whether teacher a gives probability 0 to half of the ids at one slot. Not in v1.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Plan:
     words: tuple[tuple[int, ...], ...]
     captures: Mapping[str, Capture]
     target: tuple[str, TargetRule]
+    zeros: bool = False
 
     @property
     def target_capture(self) -> Capture:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ckd_cache.format.manifest import (
     FilesRecord,
     FilledPart,
+    GatherRecord,
     IncrementRecord,
     Manifest,
     PartRecord,
@@ -21,8 +22,8 @@ from ckd_cache.format.manifest import (
     TargetRecord,
     TeacherRecord,
 )
-from ckd_cache.format.stats import target_stats, teacher_stats
-from ckd_cache.types import TargetArrays, TeacherArrays, array_names
+from ckd_cache.format.stats import gather_stats, target_stats, teacher_stats
+from ckd_cache.types import GatherArrays, TargetArrays, TeacherArrays, array_names
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "format.md"
 MODELS: dict[str, type[BaseModel]] = {
@@ -34,11 +35,13 @@ MODELS: dict[str, type[BaseModel]] = {
     "`sets.<name>.parts[]`:": PartRecord,
     "`sets.<name>.teachers.<name>`:": TeacherRecord,
     "`sets.<name>.targets.<name>`:": TargetRecord,
-    "`sets.<name>.teachers.<name>.parts.<part>` and `sets.<name>.targets.<name>.parts.<part>`:": (
+    "`sets.<name>.gathers.<name>`:": GatherRecord,
+    "`sets.<name>.teachers.<name>.parts.<part>`, and the same of `targets` and `gathers`:": (
         FilledPart
     ),
 }
 TEACHER_STATS, TARGET_STATS = "`stats` of a teacher part:", "`stats` of a target part:"
+GATHER_STATS = "`stats` of a gather part:"
 
 
 def tables() -> dict[str, list[str]]:
@@ -53,7 +56,7 @@ def tables() -> dict[str, list[str]]:
 
 
 def test_every_record_has_a_table():
-    assert set(tables()) == {*MODELS, TEACHER_STATS, TARGET_STATS}
+    assert set(tables()) == {*MODELS, TEACHER_STATS, TARGET_STATS, GATHER_STATS}
 
 
 @pytest.mark.parametrize("title", MODELS)
@@ -76,6 +79,8 @@ def test_stats_are_those_that_are_computed():
     assert tables()[TEACHER_STATS] == of_teacher
     of_target = [*target_stats(no_examples(TargetArrays), ["a"]), "quantising_nats_sum"]
     assert tables()[TARGET_STATS] == of_target
+    nothing = GatherArrays(np.zeros((0, 1, 1)), np.zeros((0, 1, 1)), np.zeros((0, 1)))
+    assert tables()[GATHER_STATS] == [*gather_stats(nothing, np.zeros((0, 1), np.bool_))]
 
 
 def test_a_manifest_has_the_listed_members(built):
