@@ -117,7 +117,7 @@ def fill_target(session: Session, set_name: str, request: TargetRequest) -> None
 def _recipe_order(session: Session, set_name: str) -> tuple[str, ...]:
     """All teachers of a set, those of the recipe first, in its order."""
     members = lineup_of(session.manifest, set_name)
-    named = [teacher["name"] for teacher in session.recipe["teachers"]]
+    named = [teacher["name"] for teacher in session.recipe.get("teachers", [])]
     return tuple(dict.fromkeys([n for n in named if n in members] + sorted(members)))
 
 
