@@ -40,7 +40,7 @@ _CONTENTS = {
 _FIGURES = {"teacher", "target", "gather"}
 """Artefacts whose parts carry figures, and may have other last digits on another machine."""
 _ORDER = ("support", "segments", "slots", "teacher", "gather", "target")
-"""Each is made of those before it."""
+"""Each is made of those before it, and that of a twin set of that of its set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,13 @@ def _by_part(
 ) -> Iterator[tuple[PartFiles, list[Finding]]]:
     parts = {part.folder: part for part in inventory_of(manifest)}
     due = [one for one in findings if _due(one) and one.part in parts]
-    due.sort(key=lambda one: (_ORDER.index(parts[one.part].artefact), one.part))
+    twins = {name for name, record in manifest.sets.items() if record.twin_of is not None}
+
+    def place(one: Finding) -> tuple[int, bool, str]:
+        part = parts[one.part]
+        return _ORDER.index(part.artefact), part.set_name in twins, one.part
+
+    due.sort(key=place)
     for folder, group in groupby(due, key=lambda one: one.part):
         yield parts[folder], list(group)
 

@@ -12,6 +12,7 @@ from ckd_cache.build.segments_stage import Cut, plan_segments
 from ckd_cache.build.session import Session
 from ckd_cache.build.support_stage import support_identity
 from ckd_cache.build.teacher_stage import PlannedTeacher, check_teacher_record
+from ckd_cache.build.twin_planning import TwinCut, check_twin, twin_cut
 from ckd_cache.corpus.tokenizer import CorpusTokenizer, load_tokenizer
 from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.fingerprint import fingerprint
@@ -53,6 +54,23 @@ class RepairInputs:
         check_increments(set_name, record, cut.identity, cut.layout, support)
         return cut
 
+    def twin(self, set_name: str, source: str) -> TwinCut:
+        """How a twin set is cut, with the tokenizers that lie in the cache.
+
+        Args:
+            set_name: the twin set.
+            source: the set whose twin it is.
+
+        Raises:
+            IncompleteCacheError: the recipe has no such set.
+            CorpusError: a source cannot be read.
+            MismatchError: the corpus is not that of the cache.
+        """
+        record = self.session.record(set_name)
+        twin = twin_cut(self.cut(source), set_name, record, self._own_tokenizer(set_name))
+        check_twin(twin, self.session.record(source), record)
+        return twin
+
     def teacher(self, set_name: str, name: str) -> PlannedTeacher:
         """A teacher as it runs on a set.
 
@@ -77,10 +95,11 @@ class RepairInputs:
 
         Raises:
             CorpusError: a tokenizer cannot be loaded.
-            IncompleteCacheError: no set of the recipe has it.
+            IncompleteCacheError: no set and no teacher of the recipe has it.
         """
-        for set_recipe in self.recipe.each_set().values():
-            named, revision = self.recipe.tokenizer_of(set_recipe)
+        found = [self.recipe.tokenizer_of(one) for one in self.recipe.each_set().values()]
+        found += [(t.model, t.revision) for t in self.recipe.teachers if t.tokenizer == "twin"]
+        for named, revision in found:
             tokenizer = load_tokenizer(named, self.root, revision=revision)
             if fingerprint(support_identity(tokenizer)) == support:
                 return tokenizer

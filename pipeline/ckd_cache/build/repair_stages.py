@@ -20,6 +20,8 @@ from ckd_cache.build.stage import Stage
 from ckd_cache.build.support_stage import support_stage
 from ckd_cache.build.target_stage import target_part_stage
 from ckd_cache.build.teacher_stage import resident, teacher_part_stage
+from ckd_cache.build.twin_slots_stage import twin_slots_stage
+from ckd_cache.build.twin_stage import twin_segments_stage
 from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.format.inventory import PartFiles
 from ckd_cache.format.journal import Journal, ShardLine
@@ -51,8 +53,7 @@ def repairing_stage(
     if part.artefact == "support":
         yield support_stage(_needed(inputs).tokenizer_of(part.folder.rpartition("/")[2]))
     elif part.artefact == "segments":
-        increment = held_increment(_set(session, part), part.name)
-        yield increment_stage(session, _needed(inputs).cut(part.set_name), increment)
+        yield _segments_stage(session, _needed(inputs), part)
     elif part.artefact == "slots":
         yield _slots_stage(session, part)
     elif all(path.endswith(f"/{ZARR_JSON}") for path in damaged):
@@ -94,7 +95,20 @@ def _record(session: Session, part: PartFiles) -> PartRecord:
     return next(one for one in _set(session, part).parts if one.name == part.name)
 
 
+def _segments_stage(session: Session, inputs: RepairInputs, part: PartFiles) -> Stage:
+    source = _set(session, part).twin_of
+    if source is None:
+        increment = held_increment(_set(session, part), part.name)
+        return increment_stage(session, inputs.cut(part.set_name), increment)
+    own = next(one for one in session.record(source).increments if one.name == part.name)
+    return twin_segments_stage(session, inputs.twin(part.set_name, source), own)
+
+
 def _slots_stage(session: Session, part: PartFiles) -> Stage:
+    source = _set(session, part).twin_of
+    if source is not None:
+        own = next(one for one in session.record(source).parts if one.name == part.name)
+        return twin_slots_stage(session, part.set_name, own)
     record = _record(session, part)
     increment = next(one for one in _set(session, part).increments if one.name == record.increment)
     objective = objective_of(record.identity)
