@@ -45,6 +45,7 @@ def _print_set(console: Console, name: str, part: JsonObject) -> None:
         _print_weights(console, stored)
         print_uncertain(console, {name: one["uncertain"] for name, one in stored.items()})
         print_coverage(console, {name: one["coverage"] for name, one in stored.items()})
+    _print_gathers(console, part["gathers"])
     _print_notes(console, part)
 
 
@@ -112,6 +113,21 @@ def _exactness(one: JsonObject) -> str:
     return f"step {one['step']:.4g} nats{cost}{kept}"
 
 
+def _print_gathers(console: Console, gathers: JsonObject) -> None:
+    if not gathers:
+        return
+    total = sum(one["bytes"] for one in gathers.values())
+    console.print()
+    print_line(console, f"Gathered logprobs of ids that others keep, {size(total)}")
+    for name, one in gathers.items():
+        print_line(
+            console,
+            f"{name}: of {one['teacher']} in the group {', '.join(one['group'])}; "
+            f"{decimal(one['mean_gathered'], 1)} ids a slot with {percent(one['mean_mass'])} of "
+            f"the mass, {decimal(one['bytes_per_slot'], 1)} bytes/slot",
+        )
+
+
 def _print_weights(console: Console, targets: JsonObject) -> None:
     if not targets:
         return
@@ -126,6 +142,11 @@ def _print_weights(console: Console, targets: JsonObject) -> None:
 
 def _print_notes(console: Console, part: JsonObject) -> None:
     names = [one["name"] for one in part["parts"]]
+    for name, one in part["gathers"].items():
+        missing = [part_name for part_name in names if part_name not in one["parts"]]
+        if missing:
+            there = f"{len(names) - len(missing)} of {len(names)} parts"
+            print_line(console, f"Gather {name} is there for {there}.")
     for kind in ("teachers", "targets"):
         for name, one in part[kind].items():
             if not one.get("stored", True):

@@ -16,13 +16,20 @@ from pathlib import Path
 
 from ckd_cache.format.manifest import (
     FilledPart,
+    GatherRecord,
     IncrementRecord,
     PartRecord,
     SetRecord,
     TargetRecord,
     TeacherRecord,
 )
-from ckd_cache.format.paths import segments_part, slots_part, target_part, teacher_part
+from ckd_cache.format.paths import (
+    gather_part,
+    segments_part,
+    slots_part,
+    target_part,
+    teacher_part,
+)
 from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import CacheReader, open_cache
 from ckd_cache.format.spec import MANIFEST_NAME
@@ -105,6 +112,9 @@ def _set(reader: CacheReader, name: str, record: SetRecord) -> JsonObject:
         "targets": {
             target: _target(reader, name, target, one) for target, one in record.targets.items()
         },
+        "gathers": {
+            gather: _gather(reader, name, gather, one) for gather, one in record.gathers.items()
+        },
     }
 
 
@@ -155,6 +165,24 @@ def _teacher(
         "top1_accuracy": _ratio(stats.get("top1_hits"), slots),
         "mean_tail_mass": _ratio(stats.get("tail_mass_sum"), slots),
         "mean_valid": _ratio(stats.get("valid_sum"), slots),
+    }
+
+
+def _gather(reader: CacheReader, set_name: str, name: str, record: GatherRecord) -> JsonObject:
+    stats = _sums(record.parts.values())
+    slots = stats.get("slots", 0)
+    used = _bytes(reader, (gather_part(set_name, name, part) for part in record.parts))
+    return {
+        "teacher": record.teacher,
+        "group": list(record.group),
+        "width": record.width,
+        "step": record.step,
+        "parts": list(record.parts),
+        "slots": slots,
+        "bytes": used,
+        "bytes_per_slot": _ratio(used, slots),
+        "mean_gathered": _ratio(stats.get("gathered_sum"), slots),
+        "mean_mass": _ratio(stats.get("mass_sum"), slots),
     }
 
 
