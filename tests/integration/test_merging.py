@@ -38,9 +38,9 @@ def request(weighting: str, name: str | None = None, **changes) -> TargetRequest
 def place(tmp_path_factory, tiny_texts, tiny_teacher_folder):
     """A folder with a small corpus, two teachers, a recipe, and the cache that it makes."""
     folder = tmp_path_factory.mktemp("merging")
-    builds.write_corpus(folder / "corpus.txt", tiny_texts[:300])
+    builds.write_corpus(folder / "corpus.txt", tiny_texts[:160])
     teachers = {"a": tiny_teacher_folder(1), "b": tiny_teacher_folder(2)}
-    shards = {"slots": 1000, "chunk_slots": 250}
+    shards = {"slots": 3000, "chunk_slots": 300}
     builds.recipe(folder, teachers, shards=shards, splits={"fit": 0.2, "test": 0.1})
     builds.rebuild(folder, folder / "whole.ckd")
     return folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ckd_cache.build.recipe_sources import NAME_PATTERN
 from ckd_cache.build.target_section import Target
-from ckd_cache.errors import RecipeError
+from ckd_cache.errors import MergeError, RecipeError
 from ckd_cache.format.manifest import TargetRecord
 from ckd_cache.merge.fit import fit_from_json
 from ckd_cache.merge.recorded import recorded_rule, rule_settings
@@ -18,6 +18,7 @@ from ckd_cache.types import JsonObject
 
 __all__ = [
     "TargetRequest",
+    "refuse_contradictions",
     "request_in_recipe",
     "request_of",
     "rule_identity",
@@ -145,18 +146,9 @@ def rule_of(
     Raises:
         MergeError: the fields of the request do not go together.
     """
-    lacking = tuple(name for name in teachers if name not in request.weights)
-    unknown = tuple(name for name in request.weights if name not in teachers)
-    # Handed on as they are where they do not fit: the rule's own message then speaks of them.
-    fits = not lacking and not unknown
-    weights = (
-        tuple(request.weights[name] for name in teachers)
-        if fits
-        else (
-            *request.weights.values(),
-            *(0.0 for _ in unknown),
-        )
-    )
+    if request.weights and set(request.weights) != set(teachers):
+        raise MergeError(_other_shares(request, teachers))
+    weights = tuple(request.weights[name] for name in teachers) if request.weights else ()
     return TargetRule(
         weighting=request.weighting,
         tau=request.softness,
@@ -171,6 +163,33 @@ def rule_of(
         shuffle=request.shuffle,
         seed=request.seed,
         fit=None if fit is None else fit_from_json(fit),
+    )
+
+
+def refuse_contradictions(request: TargetRequest) -> None:
+    """Check what can be said of a request whatever cache it is for.
+
+    Raises:
+        RecipeError: its fields do not go together.
+    """
+    if request.weighting == "fixed" and not request.weights:
+        message = (
+            "weighting `fixed` without weights, expected a share for each teacher: give"
+            " --weight TEACHER=SHARE once for each of them (in a recipe, `weights:` by teacher)"
+        )
+        raise RecipeError(message)
+    teachers = request.teachers or tuple(request.weights) or ("any",)
+    try:
+        rule_of(request, teachers, request.top_k or 1)
+    except MergeError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _other_shares(request: TargetRequest, teachers: tuple[str, ...]) -> str:
+    given = ", ".join(f"{name} {share:g}" for name, share in request.weights.items())
+    return (
+        f"target {request.name}: weights are given for {given}, expected one for each of its"
+        f" teachers {', '.join(teachers)}, and for no other: give each teacher one share"
     )
 
 

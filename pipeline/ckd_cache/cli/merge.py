@@ -191,7 +191,7 @@ def merge(  # noqa: PLR0913  (one parameter for each option)
     from rich.console import Console
 
     from ckd_cache.build.merging import merge_cache
-    from ckd_cache.build.target_request import TargetRequest
+    from ckd_cache.build.target_request import TargetRequest, refuse_contradictions
     from ckd_cache.cli.progress import progress
 
     request = TargetRequest(
@@ -210,6 +210,7 @@ def merge(  # noqa: PLR0913  (one parameter for each option)
         seed=seed,
         stored=not live,
     )
+    refuse_contradictions(request)
     with progress(Console(stderr=True)) as report:
         outcome = merge_cache(cache, set_name, request, report, threads)
     click.echo(outcome.sentence(cache))
