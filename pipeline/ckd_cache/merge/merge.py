@@ -19,8 +19,8 @@ from ckd_cache.types import Array, TargetArrays, TeacherArrays, array_names, ite
 
 __all__ = ["check_present", "merge_arrays", "merge_voices"]
 
-_CANDIDATES_AT_ONCE = 1 << 18
-"""Candidate ids that are worked on at a time: about 30 MB of float64 and int64."""
+_CANDIDATES_AT_ONCE = 1 << 20
+"""Candidate ids that are worked on at a time: some tens of MB of float64 and int64."""
 
 
 def merge_arrays(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ckd_cache.merge.controls import sharpening
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots
-from ckd_cache.merge.voices import Voice, component_at, temperatures_at
+from ckd_cache.merge.voices import Voice, component_at
 from ckd_cache.numerics.bounds import Rounding, coarsest, rounding_at, uncertain
 from ckd_cache.numerics.geometric import mix_geometric, uncertain_geometric
 from ckd_cache.numerics.logspace import log_probability
@@ -122,6 +122,8 @@ def _mixed(
 
 def _rounding(voice: Voice, index: NDArray[np.int64]) -> Rounding:
     """Of a teacher, the most at any of the temperatures it is mixed at."""
-    temperatures = temperatures_at(voice.capture, np.unique(index)).tolist() or [1.0]
+    temperatures = [t for n, t in enumerate(voice.capture.temperatures) if (index == n).any()] or [
+        1.0
+    ]
     more = 0.0 if voice.gathered is None else voice.gathered.step
     return coarsest([rounding_at(voice.capture.step, one, more) for one in temperatures])

@@ -162,8 +162,8 @@ class _Told:
 def _mix(told: _Told, k: int, spread_over: int) -> dict[str, Array]:
     components, weights, known = told.components, told.weights, told.known
     union = unite(blocks_of(components, weights, told.gold_ids, known))
-    weighted = union.gather(columns_of(components, weights, known, union))
-    masses = summed(union, weighted)
+    columns = columns_of(components, weights, known, union)
+    masses = summed(union, union.gather(columns))
     remainder = told.remainder
     if spread_over:
         remainder = remainder + _spread(union, masses, told.shares, spread_over)
@@ -176,7 +176,7 @@ def _mix(told: _Told, k: int, spread_over: int) -> dict[str, Array]:
         "head": best.head,
         "tail": best.tail,
         "missing": (best.n_valid[:, None] - counts) * (weights > 0.0),
-        "further": _further(components, weights, union, weighted, best),
+        "further": _further(components, weights, union, columns, best),
     }
 
 
@@ -218,14 +218,17 @@ def truncated(
     ranked = most_probable(masses, totals, k)
     valid = ranked.masses > 0.0
     ids = union.ids.ravel().take(ranked.at).astype(np.int64)
-    ids *= valid
+    n_valid = np.full(len(ids), ids.shape[1])
+    if not valid.all():
+        ids *= valid
+        n_valid = np.count_nonzero(valid, axis=1)
     masses.ravel()[ranked.at] = 0.0
     return Truncated(
         at=ranked.at,
         valid=valid,
         ids=padded(ids, k, 0),
         logprobs=padded(ranked.logprobs, k, -np.inf),
-        n_valid=np.count_nonzero(valid, axis=1),
+        n_valid=n_valid,
         head=ranked.masses.sum(axis=1),
         tail=(remainder + masses.sum(axis=1)) / totals,
     )
@@ -352,15 +355,15 @@ def _further(
     components: Sequence[Component],
     weights: NDArray[np.float64],
     union: Union,
-    weighted: NDArray[np.float64],
+    columns: NDArray[np.float64],
     best: Truncated,
 ) -> NDArray[np.float64]:
     further = np.zeros(weights.shape)
     if all(component.more is None for component in components):
         return further
-    chosen = np.zeros(weighted.shape, np.bool_)
+    chosen = np.zeros(columns.shape, np.bool_)
     chosen.ravel()[best.at] = best.valid
-    kept = weighted * spread_over_equals(union, chosen)
+    kept = union.gather(columns) * spread_over_equals(union, chosen)
     start = 0
     for t, component in enumerate(components):
         start += component.ids.shape[1] + 1

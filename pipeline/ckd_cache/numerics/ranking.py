@@ -97,10 +97,12 @@ def _beyond(found: NDArray[np.float64], keys: Array, k: int, bits: int) -> NDArr
 
 def _mark_unordered(losses: NDArray[np.float32], place: Array, doubtful: NDArray[np.bool_]) -> None:
     """Mark the rows whose places are not in the order of (loss, place)."""
-    wrong = losses[:, 1:] < losses[:, :-1]
-    wrong |= (losses[:, 1:] == losses[:, :-1]) & (place[:, 1:] < place[:, :-1])
-    if wrong.size:
-        doubtful[np.flatnonzero(wrong) // wrong.shape[1]] = True
+    falls = losses[:, 1:] <= losses[:, :-1]
+    # Few do, and of those most are equal and in order.
+    row, rank = np.divmod(np.flatnonzero(falls), max(falls.shape[1], 1))
+    equal = losses[row, rank] == losses[row, rank + 1]
+    in_order = equal & (place[row, rank] < place[row, rank + 1])
+    doubtful[row[~in_order]] = True
 
 
 def _by_logs(masses: NDArray[np.float64], k: int) -> NDArray[np.uint32]:

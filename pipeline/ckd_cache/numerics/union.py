@@ -90,7 +90,7 @@ class Union:
         """(N, C), the source of each entry."""
         source = np.zeros(self.column.shape, np.min_scalar_type(len(self.starts)))
         for start in self.starts:
-            source += self.column >= start
+            source += (self.column >= start).view(np.uint8)
         return source
 
 
@@ -127,26 +127,24 @@ def unite(blocks: Sequence[Block]) -> Union:
 
 
 def summed(union: Union, masses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Masses of equal ids added up, in the order of the columns, at the first entry of each id.
+    """Masses of equal ids added up at the first entry of each id, always in the same order.
 
     Args:
         union: of N slots and C columns.
-        masses: (N, C) in the order of the ids.
+        masses: (N, C) in the order of the ids; overwritten.
 
     Returns:
         (N, C); 0 at further entries of an id.
     """
-    flat = masses.ravel()
-    total, moved = flat.copy(), np.empty_like(flat)
-    repeats = union.repeats.astype(np.float64)
-    same = repeats
-    for distance, _ in _distances(union):
-        if distance > 1:
-            same = same[:-1] * repeats[distance - 1 :]
-        np.multiply(flat[distance:], same, out=moved[:-distance])
-        total[:-distance] += moved[:-distance]
-    np.subtract(1.0, repeats, out=repeats)
-    total[1:] *= repeats
+    total, moved = masses.ravel(), np.empty(masses.size)
+    # Sums of one entry, of two, of four: each pass doubles how far they reach.
+    same, distance = union.repeats, 1
+    while same.any():
+        np.multiply(total[distance:], same, out=moved[distance:])
+        total[:-distance] += moved[distance:]
+        same = same[:-distance] & same[distance:]
+        distance *= 2
+    total[1:] *= ~union.repeats
     return total.reshape(masses.shape)
 
 
@@ -186,7 +184,7 @@ def counts_known(union: Union, at: NDArray[np.intp], valid: NDArray[np.bool_]) -
     for first in range(0, sources, _GROUP):
         stop = min(first + _GROUP, sources)
         known = _bits(union, first).ravel().take(at)
-        known &= _ALL * valid
+        known &= np.where(valid, _ALL, np.uint8(0))
         lanes = _LANES.take(known).sum(axis=1)
         for lane, source in enumerate(range(first, stop)):
             counts[:, source] = (lanes >> np.uint64(_LANE * lane)) & _ONE_LANE
@@ -202,7 +200,7 @@ def _bits(union: Union, first: int) -> NDArray[np.uint8]:
     flat: NDArray[np.uint8] = bits.ravel()
     found = flat.copy()
     for distance, same in _distances(union):
-        found[:-distance] |= flat[distance:] * same
+        found[:-distance] |= flat[distance:] * same.view(np.uint8)
     return found.reshape(union.ids.shape)
 
 
