@@ -13,6 +13,7 @@ from ckd_cache.merge.fit import Fit, Gate, fit_to_json
 from ckd_cache.merge.recorded import recorded_rule, rule_settings
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.weightings import WEIGHTINGS
+from ckd_cache.types import JsonObject
 
 GATE = Gate({"a": 0.1, "b": -0.1}, ("entropy",), (0.5,), (1.0,), (2.0,), 1e-3)
 LEARNED = Fit(
@@ -75,6 +76,11 @@ def test_a_record_without_tau_means_the_rules_own():
 def test_records_of_other_programs_are_refused_by_name():
     with pytest.raises(MergeError, match="unknown weighting 'oracle'"):
         recorded_rule(record(rule("uniform"), weighting="oracle", tau=None))
-    for fit in ({"weights": {}}, {"on": {}, "gate": {"bias": {}}}, {"on": {}, "gate": [1]}):
+    fits: list[JsonObject] = [
+        {"weights": {}},
+        {"on": {}, "gate": {"bias": {}}},
+        {"on": {}, "gate": [1]},
+    ]
+    for fit in fits:
         with pytest.raises(DamagedCacheError, match="cannot be understood"):
             recorded_rule(record(rule("gate"), fit=fit))
