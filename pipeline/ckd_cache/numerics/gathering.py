@@ -35,14 +35,16 @@ def gathered_ids(
     """
     shape = own_valid.shape
     flat = [_flat(own, own_valid), *(_flat(*one) for one in others)]
-    ids = np.full((own_valid.size, width), -1, np.int32)
-    n_valid = np.zeros(own_valid.size, np.int32)
+    ids = np.empty((own_valid.size, width), np.int32)
+    n_valid = np.empty(own_valid.size, np.int32)
     places = np.arange(width)
     # Some slots at a time, so that what is sorted stays in the processor's cache.
     for start, stop in iter_ranges(own_valid.size, _SLOTS_AT_ONCE):
-        found, count = _of_slots([(one[start:stop], n[start:stop]) for one, n in flat])
+        keys, count = _of_slots([(one[start:stop], n[start:stop]) for one, n in flat])
+        there = min(keys.shape[1], width)
+        ids[start:stop, :there] = keys[:, :there] >> 1
+        ids[start:stop][places >= count[:, None]] = -1
         n_valid[start:stop] = count
-        ids[start:stop][places < count[:, None]] = found
     return ids.reshape(*shape, width), n_valid.reshape(shape)
 
 
@@ -90,16 +92,37 @@ def _flat(ids: Array, n_valid: Array) -> tuple[Array, Array]:
     return ids.reshape(-1, ids.shape[-1]), n_valid.reshape(-1)
 
 
-def _of_slots(kept: Sequence[tuple[Array, Array]]) -> tuple[Array, NDArray[np.int64]]:
-    """Ids of N slots end to end, and how many each has; the first of ``kept`` is the teacher."""
-    own, own_valid = kept[0]
-    # Two keys an id: the even one if the teacher itself keeps it, which sorts before the odd one.
-    filler = own[:, :1].astype(np.uint32) << 1
-    keys = []
-    for number, (ids, n_valid) in enumerate(kept):
-        used = (np.arange(ids.shape[1]) < n_valid[:, None]) & (own_valid > 0)[:, None]
-        keys.append(np.where(used, (ids.astype(np.uint32) << 1) + (number > 0), filler))
-    ordered = np.sort(np.concatenate(keys, axis=1), axis=1)
-    chosen = (ordered & 1).astype(np.bool_)
-    chosen[:, 1:] &= (ordered[:, 1:] >> 1) != (ordered[:, :-1] >> 1)
-    return (ordered[chosen] >> 1).astype(np.int32), chosen.sum(axis=1)
+def _of_slots(kept: Sequence[tuple[Array, Array]]) -> tuple[NDArray[np.uint32], NDArray[np.intp]]:
+    """Keys of the gathered ids of N slots, ascending, and how many there are of each slot.
+
+    Of two keys an id, the even one stands for an id that the teacher itself keeps (the first of
+    ``kept``), the odd one, which sorts behind it, for one that another does.
+    """
+    keys: NDArray[np.uint32] = np.concatenate(
+        [ids for ids, _ in kept], axis=1, dtype=np.uint32, casting="unsafe"
+    )
+    keys <<= 1
+    own = kept[0][0].shape[1]
+    keys[:, own:] |= 1
+    _fill_short(keys, kept)
+    keys.sort(axis=1)
+    chosen = (keys & 1).astype(np.bool_)
+    chosen[:, 1:] &= (keys[:, 1:] ^ keys[:, :-1]) > 1
+    # All bits set where nothing is chosen; sorting once more is faster than picking the others.
+    front = keys | (chosen.astype(np.uint32) - np.uint32(1))
+    front.sort(axis=1)
+    return front, np.count_nonzero(chosen, axis=1)
+
+
+def _fill_short(keys: NDArray[np.uint32], kept: Sequence[tuple[Array, Array]]) -> None:
+    """Put a key of the teacher itself, of which it has one anyway, where nothing is kept."""
+    own_valid = kept[0][1]
+    first = 0
+    for ids, n_valid in kept:
+        k = ids.shape[1]
+        short = np.flatnonzero((n_valid < k) | (own_valid == 0))
+        if short.size:
+            there = np.arange(k) < np.where(own_valid[short] > 0, n_valid[short], 0)[:, None]
+            block = keys[short, first : first + k]
+            keys[short, first : first + k] = np.where(there, block, keys[short, :1])
+        first += k
