@@ -87,6 +87,16 @@ def test_a_search_that_is_cut_short_says_what_is_missing():
     assert 0.0 < best.mean_loglik - short.mean_loglik <= short.gap
 
 
+def test_no_step_lowers_the_likelihood_even_where_newton_overshoots():
+    gold = np.full((37, 2), -np.inf)
+    gold[:36, 0] = -1.0
+    gold[36, 1] = -1.0
+    found = likelihoods(gold, _whole(gold))
+    reached = [em_weights(found, max_iterations=tries).mean_loglik for tries in range(1, 8)]
+    assert (np.diff(reached) >= -1e-12).all()
+    np.testing.assert_allclose(em_weights(found).weights, [36 / 37, 1 / 37], rtol=1e-6)
+
+
 def test_fitted_weights_are_looked_up_by_name_and_shared_by_those_present():
     fit = Fit(on={}, weights={"a": 0.5, "b": 0.3, "c": 0.2})
     evidence = experts(0, 1).evidence
