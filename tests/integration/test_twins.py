@@ -320,6 +320,7 @@ def test_twins_grow_with_their_set(workshop, built, tiny_texts, tmp_path):
     assert len(own.parts) == 6
     assert [one.segments for one in twin.increments] == [one.segments for one in own.increments]
     assert len(twin.teachers[workshop.other].parts) == 6
+    assert all(len(target.parts) == 6 for target in own.targets.values())
     assert (
         builds.build(
             workshop.recipe, cache, f"corpus.sources={sources}", "objective.views=3"

@@ -101,10 +101,14 @@ def refuse_changes(manifest: Manifest, plan: BuildPlan) -> None:
         _check_teachers(name, record, plan)
         for request in plan.targets:
             check_target(name, record, cut.layout.support_size, request)
-        identities = {
-            by_set[name].name: by_set[name].identity for by_set in plan.teachers if name in by_set
+        twins = [twin for twin, one in plan.twins.items() if one.cut.set_name == name]
+        planned = {
+            by_set[one].name: (one, by_set[one].identity)
+            for by_set in plan.teachers
+            for one in (name, *twins)
+            if one in by_set
         }
-        check_target_teachers(name, record, identities)
+        check_target_teachers(manifest, name, planned)
     for name, twin in plan.twins.items():
         record = manifest.sets.get(name)
         if record is not None:

@@ -10,7 +10,8 @@ from ckd_cache.build.target_request import TargetRequest, request_of
 from ckd_cache.build.target_stage import fill_target
 from ckd_cache.errors import MismatchError
 from ckd_cache.fingerprint import fingerprint
-from ckd_cache.format.manifest import PartRecord, SetRecord, TargetRecord
+from ckd_cache.format.manifest import Manifest, SetRecord, TargetRecord
+from ckd_cache.merge.lineup import Member, lineup_of
 from ckd_cache.types import JsonObject
 
 __all__ = ["check_target_teachers", "fill_targets"]
@@ -37,28 +38,33 @@ def fill_targets(session: Session, set_name: str, requests: Sequence[TargetReque
 
 
 def check_target_teachers(
-    set_name: str, record: SetRecord, identities: Mapping[str, JsonObject]
+    manifest: Manifest, set_name: str, planned: Mapping[str, tuple[str, JsonObject]]
 ) -> None:
     """Check that teachers which are captured anew are those that the targets were made of.
 
     Args:
-        set_name: the set.
-        record: its record.
-        identities: of the recipe's teachers, by name.
+        manifest: of the cache.
+        set_name: a set of it.
+        planned: of the recipe's teachers, by name: the set or twin set that each is captured for,
+            and its identity.
 
     Raises:
         MismatchError: a target was made of another teacher of that name, which was dropped.
     """
+    record, members = manifest.sets[set_name], lineup_of(manifest, set_name)
     for name, target in record.targets.items():
         for part in record.parts:
             if part.name not in target.parts:
                 continue
-            found = [_fingerprint(record, identities, one, part) for one in target.teachers]
+            found = [
+                _fingerprint(manifest, members.get(one), planned.get(one), part.name)
+                for one in target.teachers
+            ]
             teachers = [one for one in found if one is not None]
             if len(teachers) == len(found) and target.parts[part.name].fingerprint != fingerprint(
                 target_part_identity(teachers, target.identity)
             ):
-                raise MismatchError(_another(set_name, name, target, record))
+                raise MismatchError(_another(set_name, name, target, members))
 
 
 def _fill(session: Session, set_name: str, request: TargetRequest) -> bool:
@@ -67,7 +73,10 @@ def _fill(session: Session, set_name: str, request: TargetRequest) -> bool:
     missing = [part.name for part in record.parts if stored and part.name not in stored.parts]
     if stored is not None and not (missing and stored.stored):
         return True
-    lacking = [one for one in stored.teachers if _lacks(record, one)] if stored else []
+    members = lineup_of(session.manifest, set_name)
+    lacking = [
+        one for one in (stored.teachers if stored else ()) if _lacks(record, members.get(one))
+    ]
     if lacking:
         session.progress.note(_left_out(session, set_name, request.name, missing, lacking))
         return False
@@ -75,10 +84,9 @@ def _fill(session: Session, set_name: str, request: TargetRequest) -> bool:
     return True
 
 
-def _lacks(record: SetRecord, teacher: str) -> bool:
+def _lacks(record: SetRecord, teacher: Member | None) -> bool:
     """Whether a teacher is not there, or not for every part."""
-    found = record.teachers.get(teacher)
-    return found is None or any(part.name not in found.parts for part in record.parts)
+    return teacher is None or any(part.name not in teacher.record.parts for part in record.parts)
 
 
 def _left_out(
@@ -92,19 +100,24 @@ def _left_out(
 
 
 def _fingerprint(
-    record: SetRecord, identities: Mapping[str, JsonObject], teacher: str, part: PartRecord
+    manifest: Manifest,
+    member: Member | None,
+    planned: tuple[str, JsonObject] | None,
+    part: str,
 ) -> str | None:
     """Fingerprint of a teacher part as it is, or will be after this build; None if it is gone."""
-    if teacher in identities:
-        return fingerprint(teacher_part_identity(part.fingerprint, identities[teacher]))
-    stored = record.teachers.get(teacher)
-    if stored is None or part.name not in stored.parts:
+    if planned is not None and planned[0] in manifest.sets:
+        parts = manifest.sets[planned[0]].parts
+        slots = next((one.fingerprint for one in parts if one.name == part), None)
+        if slots is not None:
+            return fingerprint(teacher_part_identity(slots, planned[1]))
+    if member is None or part not in member.record.parts:
         return None
-    return stored.parts[part.name].fingerprint
+    return member.record.parts[part].fingerprint
 
 
-def _another(set_name: str, name: str, target: TargetRecord, record: SetRecord) -> str:
-    anew = [teacher for teacher in target.teachers if teacher not in record.teachers]
+def _another(set_name: str, name: str, target: TargetRecord, members: Mapping[str, Member]) -> str:
+    anew = [teacher for teacher in target.teachers if teacher not in members]
     return (
         f"target {name} of set {set_name} was made of another teacher {' or '.join(anew)} than "
         "that of the recipe. It was dropped, and a target cannot be of two. Restore what changed "

@@ -15,7 +15,7 @@ from ckd_cache.format.identities import (
 )
 from ckd_cache.format.intact import IntactFiles
 from ckd_cache.format.inventory import PartFiles
-from ckd_cache.format.manifest import FilesRecord, SetRecord
+from ckd_cache.format.manifest import FilesRecord, Manifest
 from ckd_cache.format.reader import CacheReader
 from ckd_cache.format.spec import MANIFEST_NAME, WHOLE_PART
 from ckd_cache.format.stats import add_stats
@@ -66,7 +66,7 @@ def check_fingerprints(reader: CacheReader, parts: Sequence[PartFiles]) -> Itera
     for part in parts:
         if part.artefact == "support":
             continue
-        stored, identity = _fingerprinted(reader.manifest.sets[part.set_name], part)
+        stored, identity = _fingerprinted(reader.manifest, part)
         made = stored if identity is None else fingerprint(identity)
         if made != stored:
             found = f"the fingerprint is {stored}, its identity makes {made}"
@@ -136,8 +136,9 @@ def _stray(row: FileRow, found: str) -> Finding:
     return Finding(row.path, row.part, row.shard, "files table", "stray", found)
 
 
-def _fingerprinted(record: SetRecord, part: PartFiles) -> tuple[str, JsonObject | None]:
+def _fingerprinted(manifest: Manifest, part: PartFiles) -> tuple[str, JsonObject | None]:
     """Fingerprint of a part and the identity it is made of; None where that is not known."""
+    record = manifest.sets[part.set_name]
     if part.artefact == "segments":
         increment = next(one for one in record.increments if one.name == part.name)
         return increment.fingerprint, increment.identity
@@ -155,7 +156,9 @@ def _fingerprinted(record: SetRecord, part: PartFiles) -> tuple[str, JsonObject 
         return gather.parts[part.name].fingerprint, identity
     target = record.targets[part.owner]
     stored = target.parts[part.name].fingerprint
-    there = [record.teachers[one].parts for one in target.teachers if one in record.teachers]
+    twins = [one for one in manifest.sets.values() if one.twin_of == part.set_name]
+    teachers = {name: one for each in (*twins, record) for name, one in each.teachers.items()}
+    there = [teachers[one].parts for one in target.teachers if one in teachers]
     made_of = [filled[part.name].fingerprint for filled in there if part.name in filled]
     if len(made_of) < len(target.teachers):
         return stored, None
