@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.integration import builds
 from tests.unit.inspection.pages import Page
 
 from ckd_cache.build.dropping import DropRequest, drop_from_cache
 from ckd_cache.build.merging import merge_cache
 from ckd_cache.build.target_request import TargetRequest
+from ckd_cache.cli.main import cli
 from ckd_cache.inspection.report.building import ReportRequest, build_report
 from ckd_cache.inspection.target_figures import target_figures
 
@@ -31,7 +33,7 @@ def cache(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache_results
-def figures(cache: Path, target: str, slots: int = 10**9) -> Any:
+def figures(cache: Path, target: str, slots: int = 1500) -> Any:
     found = target_figures(cache, "text", target, slots)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found
@@ -54,7 +56,7 @@ def test_a_recorded_rule_has_the_figures_of_the_stored_target(cache: Path) -> No
     assert close(live["weights"], stored["weights"])
     assert live["agreement"] == stored["agreement"]
     assert live["uncertain"]["over"] == "slots read"
-    assert live["uncertain"]["max"] == pytest.approx(stored["uncertain"]["max"], abs=1e-3)
+    assert 0 < live["uncertain"]["max"] <= stored["uncertain"]["max"] + 1e-3
     learned = [one["calibration"]["temperatures"] for one in (stored, live)]
     assert learned[0] == learned[1]
     assert live["calibration"]["chosen_by"] == "target"
@@ -98,16 +100,21 @@ def test_a_report_says_what_it_cannot_draw(cache: Path, tmp_path: Path) -> None:
     assert "Not in the cache any more, so not compared: b." in notes
 
 
+def invoked(*arguments: object) -> Any:
+    done = CliRunner().invoke(cli, [str(one) for one in arguments])
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
 def test_the_commands_by_themselves(cache: Path, tmp_path: Path) -> None:
     output = tmp_path / "report.html"
     done = builds.run("report", cache, "-o", output, "--target", "calm", "--slots", 300)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     Page(output.read_text(encoding="utf-8"))
-    shown = builds.run("inspect", cache, "--target", "calm-live", "--slots", 300)
-    assert shown.returncode == 0, shown.stderr
+    shown = invoked("inspect", cache, "--target", "calm-live", "--slots", 300)
     assert "the rule is only recorded" in shown.stdout
     assert "those that the target learned there" in " ".join(shown.stdout.split())
-    summary = builds.run("inspect", cache).stdout
+    summary = invoked("inspect", cache).stdout
     assert "calm-live is a rule that is only recorded" in summary
     assert "{each kept id of the target," in " ".join(summary.split())
