@@ -183,7 +183,7 @@ def test_a_student_of_a_live_target_is_that_of_the_stored_one(place, tmp_path):
 def call(cli, *arguments, code=0):
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
     assert result.exit_code == code, result.output
-    return result.output
+    return result.stdout if code == 0 else result.output
 
 
 def test_a_rule_is_recorded_used_and_dropped_on_the_command_line(place, cache, tmp_path):
@@ -211,7 +211,7 @@ def test_a_rule_is_recorded_used_and_dropped_on_the_command_line(place, cache, t
     assert live == json.loads(call(student_cli, "evaluate", tmp_path / "s", *options, "same"))
 
     dry = call(cache_cli, "drop", cache, "--teacher", "b", "--dry-run")
-    assert "target same" in dry
+    assert "targets gold, same of set text keep all that was made of teacher b" in dry
     assert "gate of set text, only recorded, cannot be merged without teacher b" in dry
     call(cache_cli, "drop", cache, "--target", "gate")
     assert "gate" not in open_cache(cache).sets["text"].record.targets
@@ -235,6 +235,20 @@ def test_a_recipe_can_ask_for_a_rule_that_is_not_stored(place, cache):
         opened.targets["calm"].read(0, 1)
     with pytest.raises(IncompleteCacheError, match="only recorded"):
         opened.targets["calm"].dask()
+
+
+def test_growing_without_a_teacher_leaves_a_recorded_rule_alone(place, cache):
+    """It lacks no parts, so that the cache is complete; whoever uses it is told what it lacks."""
+    recipe = yaml.safe_load((place / "recipe.yaml").read_text())
+    alone = {"teachers": recipe["teachers"][:1], "targets": recipe["targets"][1:]}
+    path = place / "only-a.yaml"
+    path.write_text(yaml.safe_dump({**recipe, **alone}))
+    said = builds.Notes()
+    assert builds.build(path, cache, "objective.views=2", progress=said).complete
+    assert len(said.lines) == 1
+    assert said.lines[0].startswith("target gold of set text lacks the new parts v1-0000")
+    with pytest.raises(IncompleteCacheError, match=r"but teacher b lacks v1-0000\. Build them"):
+        open_stream(cache, target="live:calm")
 
 
 def test_teachers_that_are_gone_or_others_are_named(place, cache, tiny_teacher_folder):
