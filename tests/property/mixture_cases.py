@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +87,27 @@ def components_of(
         reference_distributions(one, gold, k, temperatures)
         for one, k in zip(logits, sizes, strict=True)
     ]
+    return seen_as(logits, exact, view)
+
+
+def seen_as(
+    logits: Sequence[Floats], exact: Sequence[SlotDistributions], view: View
+) -> list[Component]:
+    """Teachers whose distributions at 1 and at the temperature of the view are known already."""
     more = [gathered_ids(exact, t) if view.gathered else None for t in range(len(exact))]
     return [_seen(*one, view) for one in zip(logits, exact, more, strict=True)]
+
+
+def cut(exact: SlotDistributions, k: int) -> SlotDistributions:
+    """The k most probable of the entries kept, at temperature 1; the others join the tail."""
+    dropped = np.logaddexp.reduce(exact.logprobs[:, k:], axis=1, initial=-np.inf)
+    return replace(
+        exact,
+        ids=exact.ids[:, :k],
+        logprobs=exact.logprobs[:, :k],
+        n_valid=np.minimum(exact.n_valid, k),
+        tail=np.logaddexp(exact.tail, dropped[:, None]),
+    )
 
 
 def gathered_ids(exact: Sequence[SlotDistributions], t: int) -> Integers:
