@@ -11,10 +11,11 @@ import pytest
 from tests.integration import builds, twin_workshop
 
 from ckd_cache.build.recipe import read_recipe
-from ckd_cache.errors import MismatchError, RecipeError, TeacherError
+from ckd_cache.errors import MergeError, MismatchError, RecipeError, TeacherError
 from ckd_cache.format.arrow_io import Span
 from ckd_cache.format.reader import CacheReader, SetReader, open_cache
 from ckd_cache.format.verify import verify_cache
+from ckd_cache.inspection.summary import summarise
 from ckd_cache.merge.lineup import twins_of
 from ckd_cache.merge.reading import read_voices
 from ckd_cache.merge.rule import TargetRule
@@ -274,6 +275,22 @@ def test_targets_take_the_twins_teacher_where_it_speaks(workshop, sides):
     np.testing.assert_allclose(weights, np.where(present, 0.5, 0.0), atol=1e-4)
     gold = sides.own.targets["gold"].read(0, count)
     assert (gold.n_valid[slots.at] > 0).all()
+
+
+def test_what_was_never_gathered_is_said(workshop, sides):
+    names = (workshop.first, workshop.other)
+    source = merge_source(sides.cache, "text", names)
+    rule = TargetRule("uniform", 1.0, 1.0, 8, names, missing="exact")
+    with pytest.raises(MergeError, match=f"{workshop.other} has another tokenizer than set text"):
+        read_voices(source, rule, 0, 8)
+
+
+def test_inspect_tells_twins_from_sets(built, sides):
+    summary = summarise(built)
+    twin = summary["sets"][sides.twin.name]
+    assert (summary["twin_of"], twin["twin_of"]) == (None, "text")
+    assert twin["cut"] == sum(one.cut for one in sides.twin.record.increments)
+    assert f"Set {sides.twin.name}\n  twin of set text" in builds.run("inspect", built).stdout
 
 
 @pytest.mark.parametrize("shards", [9, *(pytest.param(n, marks=FULL) for n in (2, 4, 16, 30))])

@@ -9,7 +9,7 @@ import yaml
 from tests.integration import builds
 
 TECH = builds.ROOT / "workflows" / "quickstart" / "teachers" / "tech"
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -26,7 +26,11 @@ def save_bert(folder: Path, seed: int) -> Path:
     from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
     tokenizer = AutoTokenizer.from_pretrained(TECH)
-    fields = {"vocab_size": len(tokenizer), "max_position_embeddings": 80, "pad_token_id": 0}
+    fields: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 80,
+        "pad_token_id": 0,
+    }
     _save(folder, BertForMaskedLM, BertConfig(**SMALL, **fields), tokenizer, seed)
     return folder
 
@@ -43,7 +47,7 @@ def save_roberta(folder: Path, seed: int, texts: list[str]) -> Path:
     )
     trained.save_model(str(folder.parent))
     tokenizer = RobertaTokenizerFast.from_pretrained(folder.parent)
-    fields = {
+    fields: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": 98,
         "pad_token_id": 1,

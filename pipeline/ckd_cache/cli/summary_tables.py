@@ -50,6 +50,11 @@ def _print_set(console: Console, name: str, part: JsonObject) -> None:
 
 
 def _facts(part: JsonObject) -> Iterable[str]:
+    if part["twin_of"] is not None:
+        yield (
+            f"twin of set {part['twin_of']}: the same words for teachers with another tokenizer, "
+            f"{counted(part['cut'], 'token')} cut"
+        )
     yield (
         f"{counted(part['examples'], 'example')} with {counted(part['slots'], 'slot')}: "
         f"{counted(part['segments'], 'segment')} of at most {part['segment_tokens']} tokens, "

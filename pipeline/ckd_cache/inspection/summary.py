@@ -88,6 +88,7 @@ def _set(reader: CacheReader, name: str, record: SetRecord) -> JsonObject:
     support = reader.manifest.supports[record.support].size
     return {
         "kind": record.kind,
+        "twin_of": record.twin_of,
         "support": support,
         "segment_tokens": record.segment_tokens,
         "slots_per_example": record.slots_per_example,
@@ -99,6 +100,7 @@ def _set(reader: CacheReader, name: str, record: SetRecord) -> JsonObject:
         "segments": sum(one.segments for one in record.increments),
         "tokens": sum(one.tokens for one in record.increments),
         "documents": sum(one.documents for one in record.increments),
+        "cut": sum(one.cut for one in record.increments),
         "duplicates": sum(one.duplicates for one in record.increments),
         "skipped": sum(one.skipped for one in record.increments),
         "splits": dict(splits),

@@ -136,6 +136,8 @@ def _with_twins(
     source: MergeSource, rule: TargetRule, slots: UsedSlots, start: int, stop: int
 ) -> tuple[UsedSlots, list[Voice]]:
     """As ``read_voices``, where some teachers have another tokenizer: units of text are words."""
+    if rule.missing == "exact":
+        raise MergeError(_never_gathered(source))
     words = words_of_range(source.reader, start, stop)
     read = _read_own(source, slots, start, stop)
     voices = []
@@ -194,6 +196,16 @@ def _gathered(
         ids=np.where(known, -1, ids),
         logprobs=np.where(known, -np.inf, arrays.logprobs[slots.at].astype(np.float64)),
         step=gather.step,
+    )
+
+
+def _never_gathered(source: MergeSource) -> str:
+    pairs = zip(source.names, source.members, strict=True)
+    named = ", ".join(name for name, member in pairs if member.twin)
+    return (
+        f"{source.cache.path}: {named} has another tokenizer than set {source.reader.name}, so that"
+        " logprobs of the ids which the others keep cannot be gathered, as `missing: exact` needs."
+        " Set missing to `bucket` or `spread`, or leave this teacher out."
     )
 
 
