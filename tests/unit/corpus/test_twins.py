@@ -26,7 +26,10 @@ UNSEEN = ("the unseen cat", ["|the", "|un", "seen", "|cat"], ["|the", "| unse", 
 
 def cut(text: str, pieces: list[str]) -> Encoded:
     """Tokens by their text, words beginning where a piece is written with a bar before it."""
-    ids, starts, begins, ends = [], [], [], []
+    ids: list[int] = []
+    starts: list[bool] = []
+    begins: list[int] = []
+    ends: list[int] = []
     at = 0
     for piece in pieces:
         shown = piece.removeprefix("|")

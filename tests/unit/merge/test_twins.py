@@ -119,7 +119,7 @@ def test_normalised_texts_are_those_of_the_tokenizers_library():
         "parts": normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents()]),
         "lower": normalizers.Lowercase(),
     }
-    described = {
+    described: dict[str, Any] = {
         "bert": UNCASED,
         "parts": {
             "type": "Sequence",
