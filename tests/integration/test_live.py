@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from tests.integration import builds
+from tests.integration import builds, twin_workshop
 from tests.integration.test_student import STUDENT
 from torch.utils.data import DataLoader
 
@@ -25,6 +25,7 @@ from ckd_cache.merge.weightings import WEIGHTINGS
 from ckd_student.cli import cli as student_cli
 from ckd_student.request import TrainRequest
 from ckd_student.stream import open_stream
+from ckd_student.targets import target_identity
 from ckd_student.torch_data import Collator, OrderSampler, StreamDataset
 from ckd_student.train import train
 
@@ -35,6 +36,8 @@ VARIANTS: dict[str, Any] = {
     "calibrated": {"weighting": "gate", "calibrate": "target"},
     "prior": {"weighting": "segment_loo", "prior": "fitted", "tau": 0.3},
     "alone": {"weighting": "uniform", "teachers": ("b",)},
+    "union": {"weighting": "gold", "missing": "exact"},
+    "geometric": {"weighting": "entropy", "missing": "exact", "mixture": "geometric"},
 }
 
 
@@ -65,6 +68,7 @@ def place(tmp_path_factory, tiny_texts, tiny_teacher_folder):
         objective={"kind": "masked_lm", "mask_fraction": 0.2, "views": 1, "seed": 3},
         shards={"slots": 600, "chunk_slots": 120},
         splits={"fit": 0.2, "test": 0.1},
+        gather=[["a", "b"]],
         targets=[{"name": "gold"}, {"name": "calm", "weighting": "entropy", "stored": False}],
     )
     given: Any = STUDENT
@@ -104,6 +108,40 @@ def test_live_is_stored_bit_for_bit_in_an_exact_cache(cache):
         merge_cache(cache, "text", request)
         assert_live_is_stored(cache, request.name)
     assert {request.weighting for request in requests()} == set(WEIGHTINGS)
+
+
+def test_what_was_gathered_is_part_of_a_students_identity(cache):
+    merge_cache(cache, "text", TargetRequest(name="union", weighting="gold", missing="exact"))
+    opened = open_cache(cache)
+    record = opened.sets["text"].record
+    made_of = target_identity(opened, "text", "live:union")["target_parts"]
+    assert set(made_of["teachers"]) == {"a", "b"}
+    assert set(made_of["gathers"]) == set(record.gathers)
+    assert "gathers" not in target_identity(opened, "text", "live:gold")["target_parts"]
+    call(
+        cache_cli, "drop", cache, *(part for name in record.gathers for part in ("--gather", name))
+    )
+    with pytest.raises(MergeError, match="no gathered logprobs"):
+        open_stream(cache, target="live:union")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("weighting", ["segment_loo", "gate", "entropy"])
+def test_teachers_with_another_tokenizer_are_heard_live(tmp_path, tiny_texts, weighting):
+    (tmp_path / "bpe").mkdir()
+    teachers = {
+        "bert": twin_workshop.save_bert(tmp_path / "bert", 1),
+        "roberta": twin_workshop.save_roberta(tmp_path / "bpe" / "roberta", 2, tiny_texts),
+    }
+    builds.write_corpus(tmp_path / "corpus.txt", tiny_texts[:60])
+    capture = {"top_k": 8, "max_nats": 0.0}
+    splits = {"fit": 0.3, "test": 0.1}
+    path = twin_workshop.recipe(tmp_path, "bert", teachers, capture=capture, splits=splits)
+    builds.build(path, tmp_path / "twins.ckd")
+    merge_cache(tmp_path / "twins.ckd", "text", TargetRequest(name="own", weighting=weighting))
+    assert_live_is_stored(tmp_path / "twins.ckd", "own")
+    made_of = target_identity(open_cache(tmp_path / "twins.ckd"), "text", "live:own")
+    assert set(made_of["target_parts"]["teachers"]) == set(teachers)
 
 
 def test_live_is_within_the_rounding_of_what_a_compact_cache_stores(place, tmp_path):
@@ -242,11 +280,11 @@ def test_growing_without_a_teacher_leaves_a_recorded_rule_alone(place, cache):
     recipe = yaml.safe_load((place / "recipe.yaml").read_text())
     alone = {"teachers": recipe["teachers"][:1], "targets": recipe["targets"][1:]}
     path = place / "only-a.yaml"
-    path.write_text(yaml.safe_dump({**recipe, **alone}))
+    path.write_text(yaml.safe_dump({**recipe, **alone, "gather": []}))
     said = builds.Notes()
     assert builds.build(path, cache, "objective.views=2", progress=said).complete
-    assert len(said.lines) == 1
-    assert said.lines[0].startswith("target gold of set text lacks the new parts v1-0000")
+    assert not [line for line in said.lines if "calm" in line]
+    assert any(line.startswith("target gold of set text lacks the new") for line in said.lines)
     with pytest.raises(IncompleteCacheError, match=r"but teacher b lacks v1-0000\. Build them"):
         open_stream(cache, target="live:calm")
 
