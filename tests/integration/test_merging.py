@@ -154,3 +154,11 @@ def test_calibration_needs_temperatures_to_choose_from(cache):
     fit = open_cache(cache).manifest.sets["text"].targets["calm"].fit
     for by_type in fit["temperatures"].values():
         assert set(by_type.values()) <= {1.0, 2.0}
+
+
+@pytest.mark.parametrize(
+    ("teachers", "said"), [((), "no teacher of set text was named"), (("a", "z"), "no teacher z")]
+)
+def test_teachers_that_are_not_there_are_named(place, teachers, said):
+    with pytest.raises(MergeError, match=said):
+        merge_source(open_cache(place / "whole.ckd"), "text", teachers)

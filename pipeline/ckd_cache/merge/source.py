@@ -54,6 +54,12 @@ def merge_source(cache: CacheReader, set_name: str, teachers: Sequence[str]) -> 
     reader = cache.set(set_name)
     members = lineup_of(cache.manifest, set_name)
     unknown = [name for name in teachers if name not in members]
+    if not teachers:
+        message = (
+            f"{cache.path}: no teacher of set {set_name} was named, expected at least one; there is"
+            f" {', '.join(members) or 'none yet: build with a recipe that names teachers'}."
+        )
+        raise MergeError(message)
     if unknown:
         message = (
             f"{cache.path}: set {set_name} has no teacher {', '.join(unknown)}; it has "
