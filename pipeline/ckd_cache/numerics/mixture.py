@@ -222,7 +222,7 @@ def truncated(
     if not valid.all():
         ids *= valid
         n_valid = np.count_nonzero(valid, axis=1)
-    masses.ravel()[ranked.at] = 0.0
+    masses.ravel()[ranked.at.ravel()] = 0.0
     return Truncated(
         at=ranked.at,
         valid=valid,

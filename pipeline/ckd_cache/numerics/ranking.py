@@ -11,6 +11,9 @@ from ckd_cache.types import Array
 
 __all__ = ["Ranked", "flat_index", "most_probable"]
 
+_SPARE = np.uint32(2)
+"""Leading bits that all float32 from 0 to below 2 have in common: the sign, and that of the
+exponent which says 2 or more."""
 _MORE = 8
 """Places looked at beyond the last one that is kept, for masses that are almost equal."""
 
@@ -49,16 +52,16 @@ def most_probable(masses: NDArray[np.float64], totals: NDArray[np.float64], k: i
     their logs would take. Where these bits cannot tell, the logs themselves are sorted.
 
     Args:
-        masses: (N, C), not negative.
+        masses: (N, C), at least 0 and below 2.
         totals: (N,), above 0.
         k: places to keep; C if that is less.
     """
     width = masses.shape[1]
     bits = (width - 1).bit_length()
     keys = masses.astype(np.float32).view(np.uint32)
+    keys <<= _SPARE
     np.invert(keys, out=keys)
-    keys >>= np.uint32(bits)
-    keys <<= np.uint32(bits)
+    keys &= ~np.uint32((1 << bits) - 1)
     keys |= np.arange(width, dtype=np.uint32)
     keys.sort(axis=1)
     keys = keys[:, : k + _MORE]
@@ -87,7 +90,7 @@ def _losses(masses: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _beyond(found: NDArray[np.float64], keys: Array, k: int, bits: int) -> NDArray[np.bool_]:
     """Whether a place that was not looked at might belong to the k most probable, (N,)."""
-    highest = ~keys[:, -1] | np.uint32((1 << bits) - 1)
+    highest = (~keys[:, -1] | np.uint32((1 << bits) - 1)) >> _SPARE
     # One more for rounding to float32; and logs above -128 that are the same in float32 differ by
     # less than 2^-16.
     limit = (highest + np.uint32(1)).view(np.float32) * (1.0 + 2.0**-16)

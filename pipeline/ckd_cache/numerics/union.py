@@ -180,12 +180,13 @@ def counts_known(union: Union, at: NDArray[np.intp], valid: NDArray[np.bool_]) -
         (N, S) int64.
     """
     sources = len(union.starts) + 1
-    counts = np.empty((len(at), sources), np.int64)
+    counts, everything = np.empty((len(at), sources), np.int64), bool(valid.all())
     for first in range(0, sources, _GROUP):
         stop = min(first + _GROUP, sources)
         known = _bits(union, first).ravel().take(at)
-        known &= np.where(valid, _ALL, np.uint8(0))
-        lanes = _LANES.take(known).sum(axis=1)
+        if not everything:
+            known &= np.where(valid, _ALL, np.uint8(0))
+        lanes = _LANES.take(known & _ALL).sum(axis=1)
         for lane, source in enumerate(range(first, stop)):
             counts[:, source] = (lanes >> np.uint64(_LANE * lane)) & _ONE_LANE
     return counts
