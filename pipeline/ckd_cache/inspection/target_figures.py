@@ -89,7 +89,9 @@ def figures_of(
         "agreement": [] if found is None else _agreement(found),
         "calibration": None if found is None else _calibration(source, found),
         "uncertain": _uncertain(source, found),
-        "coverage": coverage_figures(_stored_stats(source)),
+        "coverage": coverage_figures(
+            _stored_stats(source) if source.record.stored or found is None else found.stats
+        ),
     }
 
 

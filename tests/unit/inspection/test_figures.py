@@ -21,6 +21,8 @@ from ckd_cache.inspection.figures.weights import (
     confidence_bins,
     mean_weights,
     position_ranges,
+    segment_count,
+    segment_numbers,
     weight_sums,
 )
 from ckd_cache.merge.voices import Voice, voice_of
@@ -106,6 +108,24 @@ def test_confidence_on_a_border_belongs_above_and_1_to_the_last_bin() -> None:
     confidence = np.array([0.05, 0.5, 1.0, 1.0 + 1e-9, 0.3])
     present = np.array([True, True, True, True, False])
     assert confidence_bins(np.log(confidence), present).tolist() == [0, 5, 9, 9, -1]
+
+
+def test_segments_are_counted_through_increments_and_the_same_in_all_views(tiny: Any) -> None:
+    """Two increments of 7 and 4 segments in two views: four parts, the new increment's last."""
+    from ckd_cache.format.reader import open_cache
+
+    record = open_cache(tiny.path).sets["text"].record
+    (first,) = record.increments
+    more = first.model_copy(update={"name": "0001", "segments": 4})
+    parts = list(record.parts)
+    for view in (0, 1):
+        start = sum(part.examples for part in parts)
+        update = {"name": f"v{view}-0001", "view": view, "increment": "0001", "examples": 4}
+        parts.append(parts[0].model_copy(update={**update, "first_example": start}))
+    record = record.model_copy(update={"increments": [first, more], "parts": parts})
+    old, new = list(range(7)), list(range(7, 11))
+    assert segment_count(record) == 11
+    assert segment_numbers(record, np.arange(22)).tolist() == [*old, *old, *new, *new]
 
 
 @given(segments=st.integers(0, 200))

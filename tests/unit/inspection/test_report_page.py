@@ -15,6 +15,7 @@ from ckd_cache.inspection.report.drawing import Words, draw
 from ckd_cache.inspection.report.markup import anchor_of
 from ckd_cache.inspection.report.page import page_of
 from ckd_cache.inspection.report.palette import styles_of
+from ckd_cache.inspection.report.plots import plot_genres
 from ckd_cache.inspection.summary import summarise
 from ckd_cache.inspection.target_figures import target_figures
 
@@ -212,6 +213,15 @@ def test_drawings_do_not_depend_on_the_settings_of_the_user() -> None:
     with mpl.rc_context({"lines.linewidth": 9.0, "svg.fonttype": "path", "font.size": 30.0}):
         assert draw(words, (3, 2), paint) == before
         assert mpl.rcParams["lines.linewidth"] == 9.0, "and leave them as they are"
+
+
+def test_letters_of_formulas_stay_letters(told: Any) -> None:
+    """A genre that matplotlib would set as mathematics, and one whose letters its font lacks."""
+    group = told[1][0]["weights"]["by_kind"][0]
+    genres = ["$x_1^2$", "演説"]
+    groups = [{**group, "genre": genre} for genre in genres]
+    page = Page(plot_genres(Words("k", "a title", "of it"), groups, styles_of(["a", "b"])))
+    assert set(genres) <= set(page.texts("text"))
 
 
 def test_anchors_of_different_names_differ() -> None:

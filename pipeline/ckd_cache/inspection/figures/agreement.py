@@ -28,7 +28,8 @@ class PairSums:
     keeps, everything else}. An id that a teacher does not keep counts there as 0 with it, and its
     mass as part of everything else: that is what is stored. The true total variation on these
     cells differs by at most ``doubt``, the sum over both teachers of min(r, n m) with tail r,
-    smallest kept probability m and n ids that only the other one keeps (docs/merge.md).
+    smallest kept probability m and n ids that only the other one keeps (docs/merge.md); rounding
+    comes on top.
 
     Attributes:
         slots: how many.
@@ -122,7 +123,15 @@ def _block(component: Component, rows: NDArray[np.intp], source: int) -> Block:
 def _hidden(
     component: Component, rows: NDArray[np.intp], missing: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Most that a teacher can give to so many ids that it does not keep."""
-    last = np.maximum(component.n_valid[rows] - 1, 0)
-    smallest = component.kept[rows, last]
-    return np.minimum(component.tail[rows], missing * smallest)
+    """Most that a teacher can give to so many ids that it does not keep.
+
+    Of a teacher over another support, several own ids can go to one, also to one that it keeps.
+    """
+    adopted = component.adopted
+    if adopted is None:
+        last = np.maximum(component.n_valid[rows] - 1, 0)
+        return np.minimum(component.tail[rows], missing * component.kept[rows, last])
+    left = np.maximum(component.tail - adopted.hidden, 0.0)[rows]
+    own = missing * adopted.fibre + component.n_valid[rows] * (adopted.fibre - 1)
+    most: NDArray[np.float64] = np.minimum(left, own * adopted.least[rows])
+    return most

@@ -51,12 +51,15 @@ class ChunkSlots:
         split: (N,) number of the split of each slot's example.
         voices: of the teachers that are in the cache.
         target: the target at its B examples.
+        coverage: of teachers with another tokenizer, as ``target_stats`` takes it; None where it
+            is not asked for.
     """
 
     slots: UsedSlots
     split: NDArray[np.uint8]
     voices: Sequence[Voice]
     target: TargetArrays
+    coverage: JsonObject | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def chunk_figures(chunk: ChunkSlots, record: SetRecord, target: TargetRecord) ->
             )
             for voice in voices
         },
-        stats=target_stats(chunk.target, target.teachers),
+        stats=target_stats(chunk.target, target.teachers, chunk.coverage),
     )
 
 
@@ -154,7 +157,7 @@ def _by_confidence(
     group = np.full(weights.shape, -1, np.int64)
     for voice in voices:
         column = teachers.index(voice.name)
-        group[:, column] = confidence_bins(voice.logprobs[:, 0], voice.present)
+        group[:, column] = confidence_bins(voice.logprobs[:, 0].astype(np.float64), voice.present)
     return weight_sums(weights, group, CONFIDENCE_BINS)
 
 

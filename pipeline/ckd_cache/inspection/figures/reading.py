@@ -10,13 +10,13 @@ from ckd_cache.format.manifest import TargetRecord
 from ckd_cache.format.reader import CacheReader, SetReader
 from ckd_cache.inspection.figures.chunk import ChunkSlots
 from ckd_cache.merge.lineup import lineup_of
-from ckd_cache.merge.reading import merge_range, read_voices
+from ckd_cache.merge.reading import merge_range, read_coverage, read_voices
 from ckd_cache.merge.recorded import recorded_rule
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.slots import UsedSlots, slots_of_range
 from ckd_cache.merge.source import MergeSource, merge_source
 from ckd_cache.merge.voices import Voice
-from ckd_cache.types import TargetArrays
+from ckd_cache.types import JsonObject, TargetArrays
 
 __all__ = ["TargetSource", "read_chunks", "target_source"]
 
@@ -97,7 +97,8 @@ def read_chunks(source: TargetSource, ranges: tuple[tuple[int, int], ...]) -> It
     for start, stop in ranges:
         slots, voices = _teachers(source, start, stop)
         split = source.reader.examples.splits(start, stop)[slots.at[0]]
-        yield ChunkSlots(slots, split, voices, _target(source, start, stop))
+        target, coverage = _target(source, start, stop)
+        yield ChunkSlots(slots, split, voices, target, coverage)
 
 
 def _record(cache: CacheReader, reader: SetReader, target: str) -> TargetRecord:
@@ -119,7 +120,15 @@ def _teachers(source: TargetSource, start: int, stop: int) -> tuple[UsedSlots, l
     return read_voices(source.voices, plain, start, stop, kinds=True)
 
 
-def _target(source: TargetSource, start: int, stop: int) -> TargetArrays:
+def _target(source: TargetSource, start: int, stop: int) -> tuple[TargetArrays, JsonObject | None]:
+    """The target, and where it is not stored the coverage that parts would have in their stats."""
     if source.rule is None or source.all is None:
-        return source.reader.targets[source.name].read(start, stop)
-    return merge_range(source.all, source.rule, start, stop, source.record.max_nats)
+        return source.reader.targets[source.name].read(start, stop), None
+    merged = merge_range(source.all, source.rule, start, stop, source.record.max_nats)
+    found = read_coverage(source.all, start, stop)
+    if not found:
+        return merged, None
+    return merged, {
+        "present": {name: one.present for name, one in found.items()},
+        "carried": {name: one.carried for name, one in found.items()},
+    }

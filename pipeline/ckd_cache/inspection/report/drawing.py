@@ -49,7 +49,6 @@ _UNUSED = re.compile(r' id="[a-z0-9.]+_\d+"')
 """Names of groups that nothing refers to."""
 _LONG = re.compile(r"-?\d+\.\d{3,}")
 _BREAK = re.compile(r"\s*\n\s*")
-_ID = re.compile(r'(\bid="|url\(#|href="#)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,6 @@ def _for_page(svg: str, words: Words) -> str:
     svg = _FAMILY.sub("", svg)
     svg = _LONG.sub(lambda found: f"{float(found[0]):.2f}", _UNUSED.sub("", svg))
     svg = _BREAK.sub(" ", svg)
-    svg = _ID.sub(rf"\g<1>{words.key}.", svg)
     svg = svg.replace(INK, "currentColor").replace(GRID, "var(--grid)")
     for number, colour in enumerate(COLOURS):
         svg = svg.replace(colour, f"var(--c{number})")
