@@ -73,7 +73,7 @@ def recipe(folder: Path, first: str, teachers: dict[str, Path], **changes: Any) 
     sections: dict[str, Any] = {
         "corpus": corpus,
         "objective": WORDS_ALONE,
-        "shards": {"slots": 800, "chunk_slots": 200},
+        "shards": {"slots": 240, "chunk_slots": 60},
         "targets": [],
         **changes,
     }
