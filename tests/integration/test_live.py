@@ -136,7 +136,7 @@ def test_teachers_with_another_tokenizer_are_heard_live(tmp_path, tiny_texts):
     splits = {"fit": 0.3, "test": 0.1}
     path = twin_workshop.recipe(tmp_path, "bert", teachers, capture=capture, splits=splits)
     builds.build(path, tmp_path / "twins.ckd")
-    for name in ("segment_loo", "fitted", "entropy"):
+    for name in ("segment_loo", "fitted", "entropy", "gate"):
         merge_cache(tmp_path / "twins.ckd", "text", TargetRequest(name=name, weighting=name))
         assert_live_is_stored(tmp_path / "twins.ckd", name)
     made_of = target_identity(open_cache(tmp_path / "twins.ckd"), "text", "live:fitted")

@@ -173,7 +173,7 @@ def scalars_at(voice: Voice, index: NDArray[np.int64]) -> Scalars:
         heard = component_at(voice, index)
         return Scalars(
             gold_logprob=np.where(voice.present, log_probability(heard.gold), np.nan),
-            max_logprob=np.where(voice.present, log_probability(heard.kept[:, 0]), np.nan),
+            max_logprob=np.where(voice.present, _largest(voice, heard, index), np.nan),
             entropy=_picked(voice.entropy, index),
         )
     return Scalars(
@@ -245,6 +245,17 @@ def _at(
     result = logprob.copy()
     result[changed] = np.minimum(found, 0.0)
     return result
+
+
+def _largest(voice: Voice, heard: Component, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log of the largest probability that was carried over; of the least kept one if none was.
+
+    No id that goes to the set can have more than the latter then, and gold is not looked at.
+    """
+    last = np.maximum(voice.n_valid - 1, 0)
+    least = _at(voice, _picked(voice.logprobs.astype(np.float64), last), index)
+    largest: NDArray[np.float64] = np.maximum(log_probability(heard.kept[:, 0]), least)
+    return largest
 
 
 def _picked(values: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.float64]:
