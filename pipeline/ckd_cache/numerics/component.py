@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ckd_cache.numerics.logspace import row_sums
+
 __all__ = ["Adopted", "Component", "Known", "known_of", "temper", "temper_scalar", "without_gold"]
 
 
@@ -211,7 +213,7 @@ def temper(
         powers = np.exp((logprobs - shift) / heat)
     if n_valid.min(initial=k) < k:
         powers[np.arange(k) >= n_valid[:, None]] = 0.0
-    total = powers.sum(axis=1)
+    total = row_sums(powers)
     # Where a stored tail rounds to all the mass there is nothing to scale.
     factor = -np.expm1(tail) / np.where(total > 0.0, total, 1.0)
     powers *= factor[:, None]

@@ -20,6 +20,7 @@ from ckd_cache.numerics.component import (
     temper_scalar,
     without_gold,
 )
+from ckd_cache.numerics.logspace import row_sums
 from ckd_cache.numerics.ranking import most_probable
 from ckd_cache.numerics.union import (
     Block,
@@ -214,7 +215,7 @@ def truncated(
         remainder: (N,) mass outside the union.
         k: ids to keep.
     """
-    totals = masses.sum(axis=1) + remainder
+    totals = row_sums(masses) + remainder
     ranked = most_probable(masses, totals, k)
     valid = ranked.masses > 0.0
     ids = union.ids.ravel().take(ranked.at).astype(np.int64)
@@ -229,8 +230,8 @@ def truncated(
         ids=padded(ids, k, 0),
         logprobs=padded(ranked.logprobs, k, -np.inf),
         n_valid=n_valid,
-        head=ranked.masses.sum(axis=1),
-        tail=(remainder + masses.sum(axis=1)) / totals,
+        head=row_sums(ranked.masses),
+        tail=(remainder + row_sums(masses)) / totals,
     )
 
 

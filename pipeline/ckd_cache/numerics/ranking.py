@@ -14,7 +14,7 @@ __all__ = ["Ranked", "flat_index", "most_probable"]
 _SPARE = np.uint32(2)
 """Leading bits that all float32 from 0 to below 2 have in common: the sign, and that of the
 exponent which says 2 or more."""
-_MORE = 8
+_MORE = 4
 """Places looked at beyond the last one that is kept, for masses that are almost equal."""
 
 
