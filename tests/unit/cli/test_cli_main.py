@@ -108,7 +108,7 @@ def test_an_unknown_command_is_a_usage_error_with_the_nearest_name() -> None:
 def test_an_unknown_command_unlike_any_lists_all() -> None:
     done = CliRunner().invoke(cli, ["xyzzy"])
     assert done.exit_code == 2
-    assert "There are build, merge, drop, inspect, show, verify." in done.stderr
+    assert "There are build, merge, drop, inspect, show, report, verify." in done.stderr
 
 
 def run_raising(
