@@ -168,11 +168,15 @@ def add_stats(stats: Iterable[JsonObject]) -> JsonObject:
     total: JsonObject = {}
     for one in stats:
         for name, value in one.items():
-            total[name] = _combined(name, total[name], value) if name in total else value
+            larger = name.endswith("_max") and name in total
+            total[name] = max(total[name], value) if larger else _added(total.get(name), value)
     return total
 
 
-def _combined(name: str, so_far: JsonValue, value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return add_stats([so_far, value])
-    return max(so_far, value) if name.endswith("_max") else so_far + value
+def _added(so_far: JsonValue, value: JsonValue) -> JsonValue:
+    """Numbers added; objects member by member, whatever these are called."""
+    if so_far is None or value is None:
+        return value if so_far is None else so_far
+    if not isinstance(value, dict):
+        return so_far + value
+    return {name: _added(so_far.get(name), value.get(name)) for name in {**so_far, **value}}

@@ -109,3 +109,16 @@ def test_coverage_stands_as_it_is_given():
     assert "coverage" not in target_stats(_target(), ["a", "b"])
     found = target_stats(_target(), ["a", "b"], coverage)
     assert add_stats([found, found])["coverage"] == {"present": {"b": 4}, "carried": {"b": 3.0}}
+
+
+def test_a_teacher_may_have_any_name():
+    shards = [
+        {"weights_sum": {"x_max": 1.0}, "uncertain_max": 0.2, "coverage": {"carried": {"b": 1.0}}},
+        {"weights_sum": {"x_max": 2.0}, "uncertain_max": 0.1, "coverage": {"carried": {"c": 2.0}}},
+        {"weights_sum": {"x_max": 4.0}, "uncertain_max": 0.1, "coverage": {"present": {"c": 3}}},
+    ]
+    assert add_stats(shards) == {
+        "weights_sum": {"x_max": 7.0},
+        "uncertain_max": 0.2,
+        "coverage": {"carried": {"b": 1.0, "c": 2.0}, "present": {"c": 3}},
+    }
