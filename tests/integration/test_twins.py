@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from tests.integration import builds, twin_workshop
+from tests.integration.twin_workshop import Workshop
 
 from ckd_cache.build.recipe import read_recipe
-from ckd_cache.errors import MergeError, MismatchError, RecipeError, TeacherError
+from ckd_cache.errors import MergeError, MismatchError
 from ckd_cache.format.arrow_io import Span
 from ckd_cache.format.reader import CacheReader, SetReader, open_cache
 from ckd_cache.format.verify import verify_cache
@@ -22,50 +23,18 @@ from ckd_cache.merge.reading import read_voices
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.source import merge_source
 
-TEXTS = 36
 FULL = pytest.mark.full
-
-
-class Workshop(NamedTuple):
-    """A folder with a corpus, both teachers and a recipe whose set has the tokenizer ``first``."""
-
-    folder: Path
-    first: str
-    teachers: dict[str, Path]
-    recipe: Path
-
-    @property
-    def other(self) -> str:
-        return next(name for name in self.teachers if name != self.first)
 
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory, tiny_texts) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("two-tokenizers")
-    (folder / "bpe").mkdir()
-    return {
-        "bert": twin_workshop.save_bert(folder / "bert", 1),
-        "roberta": twin_workshop.save_roberta(folder / "bpe" / "roberta", 2, tiny_texts),
-    }
-
-
-def workshop_at(folder: Path, first: str, teachers, texts, **changes: Any) -> Workshop:
-    folder.mkdir(exist_ok=True)
-    (folder / "corpus.txt").write_text(documents_of(texts), encoding="utf-8")
-    targets = [{"name": "gold"}, {"name": "even", "weighting": "uniform"}]
-    path = twin_workshop.recipe(folder, first, teachers, **{"targets": targets, **changes})
-    return Workshop(folder, first, teachers, path)
-
-
-def documents_of(texts) -> str:
-    spoken = ["Café DÉJÀ vu — naïve “quotes” don't break, says O'Brien (twice).", "日本 ok ☃ done"]
-    return "\n\n".join(" ".join(text.split()) for text in [*texts[:TEXTS], *spoken])
+    return twin_workshop.two_teachers(tmp_path_factory.mktemp("two-tokenizers"), tiny_texts)
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
 def workshop(request, tmp_path_factory, teachers, tiny_texts) -> Workshop:
     folder = tmp_path_factory.mktemp(f"twins-{request.param}")
-    return workshop_at(folder, request.param, teachers, tiny_texts)
+    return twin_workshop.workshop_at(folder, request.param, teachers, tiny_texts)
 
 
 @pytest.fixture(scope="module")
@@ -364,39 +333,3 @@ def test_twins_grow_with_their_set(workshop, built, tiny_texts, tmp_path):
 def test_a_twin_cut_otherwise_is_refused(workshop, built):
     with pytest.raises(MismatchError, match="segment_tokens"):
         builds.build(workshop.recipe, built, "corpus.segment_tokens=40")
-
-
-class TestRefusals:
-    """What a recipe may not ask for."""
-
-    @pytest.fixture
-    def folder(self, tmp_path) -> Path:
-        return tmp_path / "refused"
-
-    @pytest.mark.parametrize(
-        "change", ["whole_word=false", "corruption={mask: 0.8, random: 0.1, keep: 0.1}"]
-    )
-    def test_words_must_be_masked_whole_and_nothing_else_done(
-        self, folder, teachers, tiny_texts, change
-    ):
-        made = workshop_at(folder, "bert", teachers, tiny_texts)
-        with pytest.raises(RecipeError, match=r"roberta.*whole_word: true.*mask: 1.0"):
-            read_recipe(made.recipe, [f"objective.{change}"])
-
-    def test_a_tokenizer_that_is_the_sets_needs_no_twin(self, folder, teachers, tiny_texts):
-        alike = {"bert": teachers["bert"], "same": teachers["bert"]}
-        made = workshop_at(folder, "bert", alike, tiny_texts)
-        with pytest.raises(TeacherError, match="its tokens are those of set text"):
-            builds.build(made.recipe, folder / "c.ckd")
-
-    def test_a_teacher_with_another_tokenizer_is_told_of_twins(self, folder, teachers, tiny_texts):
-        made = workshop_at(folder, "bert", teachers, tiny_texts)
-        text = made.recipe.read_text(encoding="utf-8").replace("tokenizer: twin", "tokenizer: own")
-        made.recipe.write_text(text, encoding="utf-8")
-        with pytest.raises(TeacherError, match="tokenizer: twin"):
-            builds.build(made.recipe, folder / "c.ckd")
-
-    def test_the_corpus_needs_a_tokenizer_of_its_own(self, folder, teachers, tiny_texts):
-        made = workshop_at(folder, "roberta", teachers, tiny_texts)
-        with pytest.raises(RecipeError, match="so the corpus has no tokenizer"):
-            read_recipe(made.recipe, ["corpus.tokenizer=null"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from tests.integration import builds
@@ -17,8 +17,44 @@ SMALL: dict[str, Any] = {
     # Random weights of the usual scale give nearly uniform distributions: a poor oracle.
     "initializer_range": 0.3,
 }
+TEXTS = 36
 WORDS = {"mask_fraction": 0.25, "whole_word": True, "views": 2, "seed": 3}
 WORDS_ALONE = {**WORDS, "corruption": {"mask": 1.0, "random": 0.0, "keep": 0.0}}
+
+
+class Workshop(NamedTuple):
+    """A folder with a corpus, both teachers and a recipe whose set has the tokenizer ``first``."""
+
+    folder: Path
+    first: str
+    teachers: dict[str, Path]
+    recipe: Path
+
+    @property
+    def other(self) -> str:
+        return next(name for name in self.teachers if name != self.first)
+
+
+def workshop_at(folder: Path, first: str, teachers, texts, **changes: Any) -> Workshop:
+    folder.mkdir(exist_ok=True)
+    (folder / "corpus.txt").write_text(documents_of(texts), encoding="utf-8")
+    targets = [{"name": "gold"}, {"name": "even", "weighting": "uniform"}]
+    path = recipe(folder, first, teachers, **{"targets": targets, **changes})
+    return Workshop(folder, first, teachers, path)
+
+
+def documents_of(texts) -> str:
+    spoken = ["Café DÉJÀ vu — naïve “quotes” don't break, says O'Brien (twice).", "日本 ok ☃ done"]
+    return "\n\n".join(" ".join(text.split()) for text in [*texts[:TEXTS], *spoken])
+
+
+def two_teachers(folder: Path, texts: list[str]) -> dict[str, Path]:
+    """Folders of a BERT and a RoBERTa, by name."""
+    (folder / "bpe").mkdir()
+    return {
+        "bert": save_bert(folder / "bert", 1),
+        "roberta": save_roberta(folder / "bpe" / "roberta", 2, texts),
+    }
 
 
 def save_bert(folder: Path, seed: int) -> Path:
