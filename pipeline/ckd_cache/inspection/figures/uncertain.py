@@ -24,11 +24,11 @@ def uncertain_figures(stats: Mapping[str, JsonValue]) -> JsonObject:
     counts = stats.get("uncertain_counts", {})
     # Parts of format version 1 have no counts: those of the other parts are no whole.
     counted = slots > 0 and sum(counts.values()) == slots
-    largest = stats["uncertain_max"] if slots else None
+    largest = float(stats.get("uncertain_max", 0.0))
     return {
         "mean": stats["uncertain_sum"] / slots if slots else None,
         "p99": min(quantile_from_counts(counts, 0.99), largest) if counted else None,
-        "max": largest,
+        "max": largest if slots else None,
     }
 
 
