@@ -3,7 +3,7 @@
 Captures the quickstart's teachers once, exactly, adds a flat hard case (random logits), and stores
 all of them with our codec and with those that other tools use, at several k. Prints two tables.
 
-    python tests/benchmarks/codec.py [--slots 40000]
+    python -m tests.benchmarks.codec [--slots 40000]
 """
 
 from __future__ import annotations

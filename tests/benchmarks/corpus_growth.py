@@ -3,7 +3,7 @@
 Builds two caches with a teacher of the quickstart, each in a process of its own, from text made out
 of the standard library's docstrings, and prints time, peak resident memory and their ratios.
 
-    python tests/benchmarks/corpus_growth.py [--documents 4500] [--factor 10]
+    python -m tests.benchmarks.corpus_growth [--documents 4500] [--factor 10]
 """
 
 from __future__ import annotations

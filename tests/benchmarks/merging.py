@@ -4,7 +4,7 @@ Writes caches of made-up distributions with the real writer, a small one and one
 times reading, merging and both on one core; merges each cache by the command in a process of its
 own. Prints two tables.
 
-    python tests/benchmarks/merging.py [--shards 4] [--factor 10]
+    python -m tests.benchmarks.merging [--shards 4] [--factor 10]
 """
 
 from __future__ import annotations

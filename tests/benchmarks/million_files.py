@@ -5,7 +5,7 @@ opens it in a process of its own: manifest and files table, one file and the fil
 looked up, one chunk read. Prints seconds and peak memory of that process, start and imports
 included.
 
-    python tests/benchmarks/million_files.py [--files 1000000]
+    python -m tests.benchmarks.million_files [--files 1000000]
 """
 
 from __future__ import annotations
