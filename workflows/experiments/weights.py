@@ -105,6 +105,7 @@ def measure(source: MergeSource, rules: Mapping[str, TargetRule]) -> Measured:
     """Every rule, every teacher and the oracle at the slots of the split ``test``."""
     nats: dict[str, list[NDArray[np.float64]]] = {}
     kinds, clusters = [], []
+    begins: dict[int, int] = {}
     for evidence, weights in _held_out(source, rules):
         logprobs = evidence.gold_logprob
         for name, own in weights.items():
@@ -113,12 +114,22 @@ def measure(source: MergeSource, rules: Mapping[str, TargetRule]) -> Measured:
             nats.setdefault(f"teacher {name}", []).append(-logprobs[:, column])
         nats.setdefault("best teacher of every slot", []).append(-logprobs.max(axis=1))
         kinds.append(evidence.kind)
-        clusters.append(evidence.document * 2**20 + evidence.example // STRETCH)
+        clusters.append(_clusters(evidence, begins))
     return Measured(
         {name: np.concatenate(parts) for name, parts in nats.items()},
         np.concatenate(kinds),
         np.unique(np.concatenate(clusters), return_inverse=True)[1],
     )
+
+
+def _clusters(evidence: Evidence, begins: dict[int, int]) -> NDArray[np.int64]:
+    """(N,) document and stretch of it; ``begins`` keeps each document's first example."""
+    documents, first = np.unique(evidence.document, return_index=True)
+    for document, at in zip(documents.tolist(), first.tolist(), strict=True):
+        begins.setdefault(document, int(evidence.example[at]))
+    start = np.array([begins[document] for document in documents.tolist()], np.int64)
+    offset = evidence.example - start[np.searchsorted(documents, evidence.document)]
+    return evidence.document * 2**20 + offset // STRETCH
 
 
 def summarise(measured: Measured, kinds: Sequence[str]) -> dict[str, dict[str, object]]:

@@ -13,9 +13,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Strict, field_validator, model_validator
 
 from ckd_cache.build.recipe_sources import NAME_PATTERN, Line, Name, Section, Source, source_name
-from ckd_cache.build.target_request import request_in_recipe, rule_of
+from ckd_cache.build.target_request import refuse_contradictions, request_in_recipe, rule_of
 from ckd_cache.build.target_section import Target
-from ckd_cache.errors import MergeError
+from ckd_cache.errors import MergeError, RecipeError
 from ckd_cache.settings import read_settings
 from ckd_cache.types import JsonObject, JsonValue
 
@@ -381,7 +381,8 @@ def _check_target(target: Target, known: Sequence[str], capture: Capture) -> Non
         raise ValueError(message)
     try:
         request = request_in_recipe(target, capture.top_k)
+        refuse_contradictions(request)
         rule_of(request, tuple(target.teachers or known), capture.top_k)
-    except MergeError as error:
+    except (MergeError, RecipeError) as error:
         message = f"target {target.name}: {error}"
         raise ValueError(message) from error

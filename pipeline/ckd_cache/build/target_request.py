@@ -178,6 +178,12 @@ def refuse_contradictions(request: TargetRequest) -> None:
             " --weight TEACHER=SHARE once for each of them (in a recipe, `weights:` by teacher)"
         )
         raise RecipeError(message)
+    if request.weighting != "random" and (request.shuffle != "teachers" or request.seed != 0):
+        message = (
+            f"shuffle or seed is given, but weighting is {request.weighting!r}, which shuffles "
+            "nothing: leave them out, or set weighting to `random`"
+        )
+        raise RecipeError(message)
     teachers = request.teachers or tuple(request.weights) or ("any",)
     try:
         rule_of(request, teachers, request.top_k or 1)

@@ -97,21 +97,27 @@ def fill_target(session: Session, set_name: str, request: TargetRequest) -> None
     record = session.record(set_name)
     size = session.manifest.supports[record.support].size
     check_target(set_name, record, size, request)
-    merge = _resolve(session, set_name, request)
-    stored = record.targets.get(merge.name)
-    merge = _learned(session, set_name, merge, stored)
+    stored = record.targets.get(request.name)
+    if stored is not None and _is_whole(record, stored):
+        return
+    merge = _learned(session, set_name, _resolve(session, set_name, request), stored)
+    # What stands in the way is found before a part is begun, so that nothing is left behind.
+    merge_range(_source(session, set_name, merge), merge.rule, 0, 0, 0.0)
     target = stored or _new_record(merge)
     journals = {
         part.name: session.fill(_part_stage(session, set_name, merge, part))
         for part in record.parts
         if merge.stored and part.name not in target.parts
     }
-    if not journals and stored is not None:
-        return
     parts = {name: _filled(merge, name, journal) for name, journal in journals.items()}
     target = target.model_copy(update={"parts": {**target.parts, **parts}})
     update = {"targets": {**record.targets, merge.name: target}}
     session.commit_set(set_name, record.model_copy(update=update), list(journals.values()))
+
+
+def _is_whole(record: SetRecord, target: TargetRecord) -> bool:
+    """Whether nothing is due of a target: its teachers need not be there then."""
+    return not target.stored or all(part.name in target.parts for part in record.parts)
 
 
 def _recipe_order(session: Session, set_name: str) -> tuple[str, ...]:

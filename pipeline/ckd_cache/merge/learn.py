@@ -130,9 +130,9 @@ def _fit_gate(
     evidence: Evidence, gold: Likelihoods, names: Sequence[str]
 ) -> tuple[Gate, JsonObject]:
     known = tuple(FEATURES)
-    seen = features(evidence, known)[:, gold.used].transpose(0, 2, 1)
+    seen = features(evidence, known)[:, gold.used]
     standard = standard_of(seen)
-    problem = GateProblem(gold, np.ascontiguousarray(standard.apply(seen)))
+    problem = GateProblem(gold, np.ascontiguousarray(standard.apply(seen).transpose(0, 2, 1)))
     document = evidence.document[gold.used]
     held_out = choose_l2(problem, document)
     found = fit_parameters(problem, held_out.l2, constant_start(problem))

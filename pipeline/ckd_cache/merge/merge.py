@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ckd_cache.errors import MergeError
 from ckd_cache.format.spec import Capture
 from ckd_cache.merge.mixing import MixPlan, mix_slots
-from ckd_cache.merge.rule import TargetRule, check_captures
+from ckd_cache.merge.rule import TargetRule, check_captures, needs_fit
 from ckd_cache.merge.slots import UsedSlots, slots_of_arrays
 from ckd_cache.merge.voices import Voice, voice_of
 from ckd_cache.merge.weighing import calibrated_indices, matched_weights, plain_indices, weights_of
@@ -51,7 +51,8 @@ def merge_arrays(
         B examples; unused slots are NaN in floating arrays and 0 in the others.
 
     Raises:
-        MergeError: the rule does not fit the captures, or a used slot has no distribution.
+        MergeError: the rule does not fit the captures, a used slot has no distribution, or what
+            the rule needs is not there: its fit, or gathered logprobs.
     """
     check_captures(rule, captures)
     for name, arrays in zip(rule.teachers, teachers, strict=True):
@@ -79,7 +80,11 @@ def merge_voices(
         rule: how to merge; with its fit, if it needs one.
         support_size: number of ids of the set's support.
         quantise_max_nats: as of ``merge_arrays``.
+
+    Raises:
+        MergeError: what the rule needs is not there: its fit, or gathered logprobs.
     """
+    _check_ready(rule, voices)
     plan = MixPlan(rule, rule.effective_k(support_size), support_size, step_of(quantise_max_nats))
     result = _blank(slots.shape, plan.k, len(voices))
     if not len(slots):
@@ -101,6 +106,24 @@ def merge_voices(
             result[name][piece.at] = values
     result.weights[slots.at] = weights
     return result
+
+
+def _check_ready(rule: TargetRule, voices: Sequence[Voice]) -> None:
+    """Check that what a rule needs is there, so that nothing is left out silently."""
+    if needs_fit(rule) and rule.fit is None:
+        message = (
+            f"weighting {rule.weighting!r} with prior {rule.prior!r} and calibrate "
+            f"{rule.calibrate!r} uses what was learned on the split `fit`, and the rule has no fit:"
+            " learn it first (ckd_cache.merge.learning.learn_from_cache)"
+        )
+        raise MergeError(message)
+    lacking = [voice.name for voice in voices if voice.gathered is None]
+    if rule.missing == "exact" and len(voices) > 1 and lacking:
+        message = (
+            f"missing `exact` needs gathered logprobs of every teacher, and {', '.join(lacking)} "
+            "has none: read them from a cache whose recipe gathers, or set missing to `bucket`"
+        )
+        raise MergeError(message)
 
 
 def check_present(name: str, arrays: TeacherArrays, slot_mask: NDArray[np.bool_]) -> None:

@@ -80,7 +80,7 @@ def mix_slots(
     """
     order = sorted(range(len(voices)), key=lambda t: voices[t].name)
     components = components_of([voices[t] for t in order], [indices[t] for t in order])
-    roundings = [_rounding(voices[t], indices[t]) for t in order]
+    roundings = [_rounding(voices[t], plan.rule) for t in order]
     shares = weights[:, order]
     if matched is not None:
         golds = np.stack([one.gold for one in components], axis=1)
@@ -120,10 +120,11 @@ def _mixed(
     return mixture, bound, row_sum(np.where(weights > 0.0, golds, 0.0) * weights)
 
 
-def _rounding(voice: Voice, index: NDArray[np.int64]) -> Rounding:
-    """Of a teacher, the most at any of the temperatures it is mixed at."""
-    temperatures = [t for n, t in enumerate(voice.capture.temperatures) if (index == n).any()] or [
-        1.0
-    ]
+def _rounding(voice: Voice, rule: TargetRule) -> Rounding:
+    """Of a teacher, the most at any of the temperatures that the rule mixes it at anywhere."""
+    fitted = None if rule.fit is None else rule.fit.temperatures
+    temperatures = [rule.temperature]
+    if rule.calibrate == "target" and fitted is not None:
+        temperatures = list(fitted[voice.name].values())
     more = 0.0 if voice.gathered is None else voice.gathered.step
     return coarsest([rounding_at(voice.capture.step, one, more) for one in temperatures])

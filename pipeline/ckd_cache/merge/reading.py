@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ckd_cache.errors import MergeError
 from ckd_cache.format.gathers import gather_for
@@ -147,7 +148,7 @@ def _with_twins(
         else:
             voice = _own_voice(source, rule, name, slots, read, (start, stop))
             voices.append(replace(voice, unit_logprob=word_logprobs(voice.gold_logprob, words)))
-    return replace(slots, unit=words.unit), voices
+    return replace(slots, unit=words.unit, units_are_slots=False), voices
 
 
 def _read_own(
@@ -192,6 +193,8 @@ def _gathered(
     arrays = gather.read(*examples, kept=read)
     ids = arrays.ids[slots.at].astype(np.int64)
     known = ids == slots.gold[:, None]
+    if set(gather.record.group) != set(source.names):
+        known |= ~_kept_by_others(ids, [read[one] for one in source.names], slots)
     return Gathered(
         ids=np.where(known, -1, ids),
         logprobs=np.where(known, -np.inf, arrays.logprobs[slots.at].astype(np.float64)),
@@ -207,6 +210,28 @@ def _never_gathered(source: MergeSource) -> str:
         " logprobs of the ids which the others keep cannot be gathered, as `missing: exact` needs."
         " Set missing to `bucket` or `spread`, or leave this teacher out."
     )
+
+
+def _kept_by_others(
+    ids: NDArray[np.int64], teachers: Sequence[TeacherArrays], slots: UsedSlots
+) -> NDArray[np.bool_]:
+    """Which gathered ids some of the teachers keep: those that only others keep are not asked for.
+
+    So a target does not depend on how large the groups are that the cache has gathered for.
+
+    Args:
+        ids: (N, g), -1 where nothing is.
+        teachers: of the target.
+        slots: the N used slots.
+    """
+    row = np.arange(len(slots))[:, None]
+    width = 1 + max(int(ids.max(initial=0)), *(int(one.ids.max(initial=0)) for one in teachers))
+    asked = []
+    for one in teachers:
+        kept = np.arange(one.ids.shape[-1]) < one.n_valid[slots.at][:, None]
+        asked.append((row * width + one.ids[slots.at])[kept])
+    found: NDArray[np.bool_] = np.isin(row * width + ids, np.concatenate(asked)) & (ids >= 0)
+    return found
 
 
 def _nothing_gathered(source: MergeSource, name: str) -> str:

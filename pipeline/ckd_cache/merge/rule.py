@@ -180,6 +180,12 @@ def _check_together(rule: TargetRule) -> None:
             "needs gathered logprobs, see docs/merge.md), or mixture to `arithmetic`"
         )
         raise MergeError(message)
+    if rule.mixture == "geometric" and WEIGHTINGS[rule.weighting].sharpened:
+        message = (
+            f"weighting {rule.weighting!r} with mixture `geometric`: a component that is certain "
+            "of gold would give every other id probability 0. Set mixture to `arithmetic`"
+        )
+        raise MergeError(message)
     if rule.calibrate == "target" and rule.temperature != 1.0:
         message = (
             f"calibrate `target` mixes each teacher at the temperature that was fitted for it, but "

@@ -43,6 +43,7 @@ class UsedSlots:
             ``UNKNOWN`` where it was not asked for.
         unit: (N,) ascending number of the slot's unit of text: the slot itself, or the word where
             a teacher with another tokenizer takes part.
+        units_are_slots: whether units are the slots themselves.
     """
 
     shape: tuple[int, int]
@@ -53,6 +54,7 @@ class UsedSlots:
     document: NDArray[np.int64]
     kind: NDArray[np.int64]
     unit: NDArray[np.int64]
+    units_are_slots: bool = True
 
     def __len__(self) -> int:
         """Number of used slots, N."""
@@ -85,6 +87,7 @@ class UsedSlots:
             document=self.document[chosen],
             kind=self.kind[chosen],
             unit=self.unit[chosen],
+            units_are_slots=self.units_are_slots,
         )
 
 

@@ -35,7 +35,12 @@ def evidence_of(
         entropy=_columns([one.entropy for one in scalars]),
         correct=np.stack([voice.correct for voice in voices], axis=1),
         present=np.stack([voice.present for voice in voices], axis=1),
-        unit_logprob=_columns([voice.unit_logprob for voice in voices]),
+        unit_logprob=_columns(
+            [
+                one.gold_logprob if slots.units_are_slots else voice.unit_logprob
+                for one, voice in zip(scalars, voices, strict=True)
+            ]
+        ),
         example=slots.example,
         slot=slots.at[1].astype(np.int64),
         unit=slots.unit,

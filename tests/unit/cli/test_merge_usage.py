@@ -34,6 +34,14 @@ from ckd_cache.cli.main import cli
         (["--name", "x", "--missing", "all"], "--missing"),
         (["--name", "x", "--weighting", "random", "--seed", "-1"], "--seed"),
         (["--name", "x", "--threads", "0"], "--threads"),
+        (["--name", "x", "--seed", "4"], "which shuffles nothing"),
+        (
+            [
+                *["--name", "x", "--weighting", "gold_sharpened_uniform"],
+                *["--mixture", "geometric", "--missing", "exact"],
+            ],
+            "Set mixture to `arithmetic`",
+        ),
         (["--name", "x", "--top-k", "0"], "--top-k"),
         (["--name", "x", "--weighting", "best"], "--weighting"),
         (["--name", ""], "a target cannot be called ''"),
