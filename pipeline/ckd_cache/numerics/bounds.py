@@ -99,7 +99,8 @@ def uncertain(
 
     Sum of w_t (u_t + h_t tanh(D_t/4) + rounding of r_t and of gold), plus h tanh(D/4) and the
     rounding of the tail for the mixture itself, in the letters of docs/format.md; u_t is
-    min(r_t, n_t m_t), with the rounding of further ids. Where the mixture took each of the n_t ids
+    min(r_t, n_t m_t), with the rounding of further ids, and with what scaling to a tail that has
+    less than its known ids took from these. Where the mixture took each of the n_t ids
     to have s_t, the sum of w_t u_t is the larger of the sum of w_t (1 - s_t/m_t) u_t and that of
     w_t n_t s_t. Where a teacher was rounded, m_t is the largest value that its smallest kept
     probability can have had.
@@ -150,7 +151,10 @@ def _hidden(
     # All further ids have left the tail; of those, only kept ones are cells.
     by_sum += factor * component.more.sum(axis=1)
     kept = factor * mixture.further[:, t]
-    return np.minimum(by_sum, by_count + kept), above + kept
+    # An id that is stored too small and scaled down on top is further off than by its rounding.
+    outside = np.where(mixture.gold_outside[:, t], component.gold, 0.0)
+    scaled = (1.0 - mixture.scale[:, t]) * (mixture.further[:, t] + outside)
+    return np.minimum(by_sum, by_count + kept + scaled), above + kept
 
 
 def _hidden_of_adopted(

@@ -103,6 +103,8 @@ def mix_geometric(
         missing=np.zeros(weights.shape, np.int64),
         share=np.zeros(weights.shape),
         further=np.zeros(weights.shape),
+        # Products take further ids and gold as they are.
+        scale=np.ones(weights.shape),
     )
     return GeometricMixture(mixture, log_inside, log_outside, gold, partial)
 

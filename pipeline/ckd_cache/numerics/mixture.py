@@ -69,8 +69,10 @@ class Mixture:
         missing: (N, S) int64, kept ids of the mixture of which the component says nothing but
             that they are in its tail.
         share: (N, S) float64, what the mixture took each missing id to have; 0 but for ``spread``.
-        further: (N, S) float64, what each component gives to the ids kept by the mixture that it
-            knows as ``more_ids``.
+        further: (N, S) float64, the ``more`` of each component, unscaled, for the ids kept by the
+            mixture that it knows as ``more_ids``; 0 where ``scale`` is 0.
+        scale: (N, S) float64, factor by which the mixture took gold outside and ``more``; below 1
+            where rounding put more into the tail's ids than the tail has.
     """
 
     ids: NDArray[np.int64]
@@ -83,6 +85,7 @@ class Mixture:
     missing: NDArray[np.int64]
     share: NDArray[np.float64]
     further: NDArray[np.float64]
+    scale: NDArray[np.float64]
 
 
 def ordered_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -136,7 +139,13 @@ def mix(
         )
         pieces.append(_mix(told, k, spread_over))
     found = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
-    return Mixture(left=known.left, gold_outside=known.gold_outside, share=share, **found)
+    return Mixture(
+        left=known.left,
+        gold_outside=known.gold_outside,
+        share=share,
+        scale=known.scale,
+        **found,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +186,7 @@ def _mix(told: _Told, k: int, spread_over: int) -> dict[str, Array]:
         "head": best.head,
         "tail": best.tail,
         "missing": (best.n_valid[:, None] - counts) * (weights > 0.0),
-        "further": _further(components, weights, union, columns, best),
+        "further": _further(components, weights * known.scale, union, columns, best),
     }
 
 
@@ -354,12 +363,13 @@ def _spread(
 
 def _further(
     components: Sequence[Component],
-    weights: NDArray[np.float64],
+    factors: NDArray[np.float64],
     union: Union,
     columns: NDArray[np.float64],
     best: Truncated,
 ) -> NDArray[np.float64]:
-    further = np.zeros(weights.shape)
+    """Kept further mass without the (N, S) factors by which ``columns_of`` multiplied it."""
+    further = np.zeros(factors.shape)
     if all(component.more is None for component in components):
         return further
     chosen = np.zeros(columns.shape, np.bool_)
@@ -371,7 +381,7 @@ def _further(
         if component.more is not None:
             stop = start + component.more.shape[1]
             own = (union.column >= start) & (union.column < stop)
-            weight = weights[:, t]
-            further[:, t] = (kept * own).sum(axis=1) / np.where(weight > 0.0, weight, 1.0)
+            factor = factors[:, t]
+            further[:, t] = (kept * own).sum(axis=1) / np.where(factor > 0.0, factor, 1.0)
             start = stop
     return further
