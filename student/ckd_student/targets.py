@@ -116,6 +116,13 @@ def _record(cache: CacheReader, set_name: str, target: str) -> TargetRecord:
     if name in records:
         return records[name]
     known = ", ".join(sorted(records)) or "none"
+    if not name:
+        where = f" after {_LIVE}" if target else ""
+        message = (
+            f"{cache.path}: --target {target or repr(target)} lacks the name of a target{where}; "
+            f"the set {set_name!r} has {known}. Give one: --target {target}NAME."
+        )
+        raise IncompleteCacheError(message)
     live = " --live" if target != name else ""
     message = (
         f"{cache.path}: there is no target {name!r} in the set {set_name!r}; it has {known}. "

@@ -96,6 +96,10 @@ def canonical(value: object) -> bytes:
     return text.encode()
 
 
+def fingerprint(identity: dict[str, Any]) -> str:
+    return sha256(canonical({"fingerprint_version": 1, **identity}))
+
+
 # --- the files are those that were committed --------------------------------------------------
 
 
@@ -142,16 +146,11 @@ def test_every_file_is_the_one_in_the_table(cache):
 def test_fingerprints_follow_from_identities(cache):
     text = manifest_of(cache)["sets"]["text"]
     for one in (*text["increments"], *text["parts"]):
-        assert (
-            sha256(canonical({"fingerprint_version": 1, **one["identity"]})) == (one["fingerprint"])
-        )
+        assert fingerprint(one["identity"]) == one["fingerprint"]
     for teacher in text["teachers"].values():
         for part in text["parts"]:
             identity = {"slots": part["fingerprint"], **teacher["identity"]}
-            filled = teacher["parts"][part["name"]]
-            assert (
-                sha256(canonical({"fingerprint_version": 1, **identity})) == (filled["fingerprint"])
-            )
+            assert fingerprint(identity) == teacher["parts"][part["name"]]["fingerprint"]
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -388,13 +387,12 @@ def test_reading_needs_no_framework():
         "text.examples.read(0, 8); text.teachers['a'].read(0, 8); text.targets['gold'].read(0, 8);"
         "sys.stdout.write(' '.join(sys.modules))"
     )
-    path = [str(ROOT / "pipeline")]
     done = subprocess.run(
         [sys.executable, "-c", code, folder_of("compact")],
         capture_output=True,
         text=True,
         check=True,
-        env={"PYTHONPATH": ":".join(path)},
+        env={"PYTHONPATH": str(ROOT / "pipeline")},
     )
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded & {"dask", "tokenizers", "torch", "transformers"} == set()

@@ -57,6 +57,11 @@ def test_a_teacher_counts_where_it_speaks(tmp_path, tiny_texts):
     own = found["coverage"]["roberta"]
     assert own["slots"] == pytest.approx(present.mean())
     assert 0 < own["mass"] <= 1
-    assert summarise(cache)["targets"]["even"]["coverage"] == found["coverage"]
+    summary = summarise(cache)["targets"]
+    assert summary["even"]["coverage"] == found["coverage"]
+    for target in (found, summary["even"], summary["live"]):
+        assert "another tokenizer (roberta)" in target["no_merit"]
+    mixed = [one for one in found["calibration"]["curves"] if one["stage"] == "mixed"]
+    assert {one["nll"] for one in mixed} == {None}
     live = target_figures(cache, "text", "live")["coverage"]["roberta"]
     assert live == pytest.approx(own)

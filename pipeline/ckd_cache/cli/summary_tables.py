@@ -42,6 +42,7 @@ def _print_set(console: Console, name: str, part: JsonObject) -> None:
     if part["targets"]:
         print_table(console, "Targets", _TARGET_COLUMNS, _target_rows(part["targets"]), _WORDS)
         stored = {name: one for name, one in part["targets"].items() if one["stored"]}
+        _print_no_merit(console, stored)
         _print_weights(console, stored)
         print_uncertain(console, {name: one["uncertain"] for name, one in stored.items()})
         print_coverage(console, {name: one["coverage"] for name, one in stored.items()})
@@ -96,9 +97,20 @@ def _target_rows(targets: JsonObject) -> Iterable[Sequence[str]]:
             f"{one['temperature']:g}",
             str(one["k"]),
             decimal(one["bytes_per_slot"], 1),
-            decimal(one["mean_gold_logprob"], 3),
+            decimal(one["mean_gold_logprob"], 3) if one["no_merit"] is None else NONE,
             decimal(one["mean_tail_mass"], 4),
         )
+
+
+def _print_no_merit(console: Console, targets: JsonObject) -> None:
+    """Say why a likelihood is left out: beside those of label-free targets it would mislead."""
+    for reason in dict.fromkeys(one["no_merit"] for one in targets.values()):
+        if reason is not None:
+            names = [name for name, one in targets.items() if one["no_merit"] == reason]
+            print_line(
+                console,
+                f"gold logp is not shown of {', '.join(names)}: {reason}; it would be no merit.",
+            )
 
 
 def _print_models(console: Console, teachers: JsonObject) -> None:
@@ -167,9 +179,11 @@ def _print_notes(console: Console, part: JsonObject) -> None:
                     f"  {name} is there for {len(names) - len(missing)} of {len(names)} parts."
                 )
             if one["gold_zero"]:
-                console.print(
-                    f"  {name} gives gold probability 0 at {counted(one['gold_zero'], 'slot')}; "
-                    "its mean gold logp leaves them out."
+                shown = one.get("no_merit") is None
+                print_line(
+                    console,
+                    f"{name} gives gold probability 0 at {counted(one['gold_zero'], 'slot')}"
+                    f"{'; its mean gold logp leaves them out' if shown else ''}.",
                 )
 
 

@@ -215,10 +215,10 @@ def _calibration_note(figures: JsonObject) -> str:
         None: "none could be chosen: they need several temperatures",
     }[figures["calibration"]["chosen_by"]]
     note = f"without the split fit; temperatures of calibrated teachers: {origin}"
-    if figures["uses_gold"]:
+    if figures["no_merit"] is not None:
         note += (
-            ". The rule looks at gold, so the mixture's accuracy is no merit, and its likelihood "
-            "is not shown"
+            ". The mixture's accuracy is no merit, and its likelihood is not shown: "
+            f"{figures['no_merit']}"
         )
     return note
 

@@ -34,6 +34,7 @@ from ckd_cache.format.presence import refuse_missing_files
 from ckd_cache.format.reader import CacheReader, open_cache
 from ckd_cache.format.spec import MANIFEST_NAME
 from ckd_cache.format.stats import add_stats
+from ckd_cache.inspection.figures.merit import why_no_merit
 from ckd_cache.inspection.figures.uncertain import (
     cells_sentence,
     coverage_figures,
@@ -211,6 +212,7 @@ def _target(reader: CacheReader, set_name: str, name: str, record: TargetRecord)
         "bytes": used,
         "bytes_per_slot": _ratio(used, slots),
         **_gold(stats, slots),
+        "no_merit": why_no_merit(reader.manifest, set_name, record),
         "mean_tail_mass": _ratio(stats.get("tail_mass_sum"), slots),
         "mean_weights": {
             teacher: _ratio(stats.get(f"weights_sum.{teacher}"), slots)

@@ -127,6 +127,7 @@ def _rule(source: TargetSource) -> JsonObject:
         "k": record.k,
         "stored": record.stored,
         "uses_gold": None if known is None else known.uses_gold,
+        "no_merit": source.no_merit,
         "teachers": list(record.teachers),
         "gone": source.gone,
     }
@@ -211,8 +212,8 @@ def _calibration(source: TargetSource, found: ChunkFigures) -> JsonObject:
                 curves.append(_curve(name, stage, temperature, seen, curve))
     for key, one in found.mixed.items():
         curve = curve_figures(one)
-        if _rule(source)["uses_gold"] is not False:
-            # It looked at gold: its log-likelihood would be a tautology.
+        if source.no_merit is not None:
+            # It depends on gold: its log-likelihood would say little but that.
             curve["nll"] = None
         curves.append(_curve(source.name, "mixed", key.temperature, key.seen, curve))
     return {"left_out": "fit", "chosen_by": origin, "temperatures": chosen, "curves": curves}

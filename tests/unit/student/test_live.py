@@ -64,8 +64,25 @@ def test_a_name_that_is_not_there_is_named_with_those_that_are(cache):
     text = str(error.value)
     assert "no target 'gate' in the set 'text'; it has mix, partial, warm." in text
     assert f"ckd-cache merge {cache} --name gate … --live" in text
-    with pytest.raises(IncompleteCacheError, match="no target ''"):
-        open_stream(cache, target="live:")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (
+            "live:",
+            r"--target live: lacks the name of a target after live:;.*Give one: .*live:NAME\.$",
+        ),
+        (
+            "",
+            r"--target '' lacks the name of a target; .* has mix, partial, warm\. Give .* NAME\.$",
+        ),
+    ],
+)
+def test_a_name_that_is_not_given_is_asked_for(cache, target, said):
+    with pytest.raises(IncompleteCacheError, match=said) as error:
+        open_stream(cache, target=target)
+    assert "ckd-cache merge" not in str(error.value)
 
 
 def test_a_rule_that_is_only_recorded_must_be_asked_for_live(cache, change):

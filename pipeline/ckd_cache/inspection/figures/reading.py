@@ -9,7 +9,9 @@ from ckd_cache.errors import IncompleteCacheError
 from ckd_cache.format.manifest import TargetRecord
 from ckd_cache.format.reader import CacheReader, SetReader
 from ckd_cache.inspection.figures.chunk import ChunkSlots
+from ckd_cache.inspection.figures.merit import why_no_merit
 from ckd_cache.merge.lineup import lineup_of
+from ckd_cache.merge.live import check_live
 from ckd_cache.merge.reading import merge_range, read_coverage, read_voices
 from ckd_cache.merge.recorded import recorded_rule
 from ckd_cache.merge.rule import TargetRule
@@ -33,6 +35,7 @@ class TargetSource:
         voices: its teachers that are in the cache for all of these parts; None if none is.
         rule: by which a target that is not stored is made; None for stored ones.
         all: all its teachers, where it is not stored.
+        no_merit: why the likelihood of gold under it is no merit of it; None where it is one.
     """
 
     reader: SetReader
@@ -42,6 +45,7 @@ class TargetSource:
     voices: MergeSource | None
     rule: TargetRule | None
     all: MergeSource | None
+    no_merit: str | None
 
     @property
     def gone(self) -> list[str]:
@@ -54,8 +58,11 @@ def target_source(cache: CacheReader, set_name: str, target: str) -> TargetSourc
     """Find a target.
 
     Raises:
-        IncompleteCacheError: there is no such set or target, or it covers no part yet.
-        MergeError: it is not stored, and a teacher of it is not in the cache.
+        IncompleteCacheError: there is no such set or target, or it covers no part yet; or it is
+            not stored, and teachers of it were dropped or lack parts.
+        MergeError: it is not stored, and a teacher is another one than that which its rule learned
+            from, or the rule does not fit what was captured, learned or gathered.
+        DamagedCacheError: what it learned cannot be understood.
     """
     reader = cache.set(set_name)
     record = _record(cache, reader, target)
@@ -68,6 +75,8 @@ def target_source(cache: CacheReader, set_name: str, target: str) -> TargetSourc
             "Run the command that makes it again to go on."
         )
         raise IncompleteCacheError(message)
+    if not record.stored:
+        check_live(cache, set_name, target)
     there = [
         name
         for name in record.teachers
@@ -81,6 +90,7 @@ def target_source(cache: CacheReader, set_name: str, target: str) -> TargetSourc
         voices=merge_source(cache, set_name, there) if there else None,
         rule=None if record.stored else recorded_rule(record),
         all=None if record.stored else merge_source(cache, set_name, record.teachers),
+        no_merit=why_no_merit(cache.manifest, set_name, record),
     )
 
 

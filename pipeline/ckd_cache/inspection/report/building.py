@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckd_cache.errors import IncompleteCacheError, StorageError
+from ckd_cache.errors import IncompleteCacheError, MergeError, StorageError
 from ckd_cache.format.reader import CacheReader, open_cache
 from ckd_cache.inspection.report.page import page_of
 from ckd_cache.inspection.summary import summarise
 from ckd_cache.inspection.target_figures import MOST_SLOTS, figures_of
 from ckd_cache.merge.lineup import lineup_of
+from ckd_cache.merge.live import check_live
 from ckd_cache.progress import SILENT, Progress
 
 __all__ = ["ReportRequest", "build_report", "check_output", "write_report"]
@@ -130,4 +131,8 @@ def _cannot(reader: CacheReader, set_name: str, target: str) -> str | None:
     lacking = [name for name in record.teachers if name not in members]
     if lacking:
         return f"only its rule is recorded, and {', '.join(lacking)} is not in the cache any more"
+    try:
+        check_live(reader, set_name, target)
+    except (IncompleteCacheError, MergeError) as error:
+        return str(error).removesuffix(".")
     return None

@@ -125,8 +125,8 @@ def _notes(figures: JsonObject) -> Iterator[str]:
             "temperatures."
         )
     yield "A mixture of calibrated teachers is itself less sure than it could be."
-    if figures["uses_gold"] is not False:
+    if figures["no_merit"] is not None:
         yield (
-            "The rule looks at gold: that the target finds gold is no merit, and its "
-            "log-likelihood is not shown."
+            "That the target finds gold is no merit, and its log-likelihood is not shown: "
+            f"{figures['no_merit']}."
         )
