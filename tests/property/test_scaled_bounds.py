@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,8 +16,9 @@ from ckd_cache.numerics.mixture import Component, Mixture, mix
 from ckd_cache.numerics.quantise import to_half
 
 STEP = 0.049
-GATHERED = rounding_at(STEP, 1.0, STEP)
-SCALARS = rounding_at(STEP, 1.0)
+# A single kept id has all of the kept mass, however its logprob was rounded.
+GATHERED = replace(rounding_at(STEP, 1.0, STEP), step=0.0)
+SCALARS = replace(rounding_at(STEP, 1.0), step=0.0)
 EXACT = rounding_at(0.0, 1.0)
 
 
