@@ -26,20 +26,30 @@ expert() {
     --output "$experts/$1" --resume "${@:2}"
 }
 
-step "1/4  Text of four kinds"
+step "1/5  Text of four kinds"
 python workflows/experiments/corpora.py --corpora "$corpora"
 
-step "2/4  Experts"
+step "2/5  Experts"
 expert reviews
 # Less text: more steps would learn it by heart.
 expert speeches --set training.max_steps=1200
 
-step "3/4  Run the teachers over the four kinds"
+step "3/5  Run the teachers over the four kinds"
 ckd-cache build workflows/experiments/weights.yaml --cache runs/experiments/weights.ckd
 ckd-cache build workflows/experiments/unseen.yaml --cache runs/experiments/unseen.ckd
 
-step "4/4  Every rule, held out"
+step "4/5  Every rule, held out"
 for cache in weights unseen; do
   python workflows/experiments/weights.py "runs/experiments/$cache.ckd" \
     --json "runs/experiments/$cache.json"
 done
+
+step "5/5  Two tokenizers in one cache"
+text=runs/experiments/text/reviews.jsonl
+[ -d runs/experiments/tokenizers/bpe ] \
+  || python workflows/experiments/bpe.py "$text" runs/experiments/tokenizers/bpe
+ckd-cache build workflows/experiments/experts/reviews-bpe.yaml --cache "$experts/reviews-bpe.ckd"
+ckd-student train workflows/experiments/expert-bpe.yaml --cache "$experts/reviews-bpe.ckd" \
+  --output "$experts/reviews-bpe" --resume
+ckd-cache build workflows/experiments/tokenizers.yaml --cache runs/experiments/tokenizers.ckd
+ckd-cache inspect runs/experiments/tokenizers.ckd

@@ -5,7 +5,7 @@
 Reads the scalars of a cache: rules that learn do so on its split ``fit``, and everything is
 measured on its split ``test``. A slot's figure is -log of the probability that the mixture gives
 to gold, from the scalars alone, so no top-k plays a part in it. Intervals are those of a bootstrap
-over documents; of a document longer than 2,048 tokens, over stretches of that length.
+that draws whole documents, since slots of one document resemble each other.
 """
 
 from __future__ import annotations
@@ -62,8 +62,6 @@ CONTRASTS = (
     ("segment_entropy", "uniform"),
     ("fitted", "uniform"),
 )
-STRETCH = 16
-"""Segments of 128 tokens that count as one cluster of a long document."""
 RESAMPLES = 2000
 SEED = 20260101
 
@@ -75,12 +73,12 @@ class Measured:
     Attributes:
         nats: by name of rule, teacher or oracle, (N,) -log of the probability of gold.
         kind: (N,) number of the kind of text.
-        cluster: (N,) number of the cluster that the bootstrap draws.
+        document: (N,) number of the document, which the bootstrap draws whole.
     """
 
     nats: dict[str, NDArray[np.float64]]
     kind: NDArray[np.int64]
-    cluster: NDArray[np.int64]
+    document: NDArray[np.int64]
 
 
 def main() -> None:
@@ -104,8 +102,7 @@ def main() -> None:
 def measure(source: MergeSource, rules: Mapping[str, TargetRule]) -> Measured:
     """Every rule, every teacher and the oracle at the slots of the split ``test``."""
     nats: dict[str, list[NDArray[np.float64]]] = {}
-    kinds, clusters = [], []
-    begins: dict[int, int] = {}
+    kinds, documents = [], []
     for evidence, weights in _held_out(source, rules):
         logprobs = evidence.gold_logprob
         for name, own in weights.items():
@@ -114,22 +111,12 @@ def measure(source: MergeSource, rules: Mapping[str, TargetRule]) -> Measured:
             nats.setdefault(f"teacher {name}", []).append(-logprobs[:, column])
         nats.setdefault("best teacher of every slot", []).append(-logprobs.max(axis=1))
         kinds.append(evidence.kind)
-        clusters.append(_clusters(evidence, begins))
+        documents.append(evidence.document)
     return Measured(
         {name: np.concatenate(parts) for name, parts in nats.items()},
         np.concatenate(kinds),
-        np.unique(np.concatenate(clusters), return_inverse=True)[1],
+        np.unique(np.concatenate(documents), return_inverse=True)[1],
     )
-
-
-def _clusters(evidence: Evidence, begins: dict[int, int]) -> NDArray[np.int64]:
-    """(N,) document and stretch of it; ``begins`` keeps each document's first example."""
-    documents, first = np.unique(evidence.document, return_index=True)
-    for document, at in zip(documents.tolist(), first.tolist(), strict=True):
-        begins.setdefault(document, int(evidence.example[at]))
-    start = np.array([begins[document] for document in documents.tolist()], np.int64)
-    offset = evidence.example - start[np.searchsorted(documents, evidence.document)]
-    return evidence.document * 2**20 + offset // STRETCH
 
 
 def summarise(measured: Measured, kinds: Sequence[str]) -> dict[str, dict[str, object]]:
@@ -150,7 +137,7 @@ def summarise(measured: Measured, kinds: Sequence[str]) -> dict[str, dict[str, o
     sizes = {
         group: {
             "slots": int(chosen.sum()),
-            "clusters": int(np.unique(measured.cluster[chosen]).size),
+            "documents": int(np.unique(measured.document[chosen]).size),
         }
         for group, chosen in groups.items()
     }
@@ -177,7 +164,7 @@ def tables(
     yield f"| | {' | '.join(groups)} |"
     yield f"| --- |{' --- |' * len(groups)}"
     yield f"| slots | {' | '.join(format(sizes[one]['slots'], ',') for one in groups)} |"
-    yield f"| clusters | {' | '.join(format(sizes[one]['clusters'], ',') for one in groups)} |"
+    yield f"| documents | {' | '.join(format(sizes[one]['documents'], ',') for one in groups)} |"
     for title, names in parts.items():
         yield ""
         yield f"| {title} | {' | '.join(groups)} |"
@@ -240,10 +227,10 @@ def _contrasts(measured: Measured) -> Iterator[tuple[str, str]]:
 
 
 def _difference(measured: Measured, a: str, b: str, chosen: NDArray[np.bool_]) -> list[float]:
-    """Mean of a - b, with the 2.5th and 97.5th percentile of a bootstrap over clusters."""
+    """Mean of a - b, with the 2.5th and 97.5th percentile of a bootstrap over documents."""
     gap = (measured.nats[a] - measured.nats[b])[chosen]
-    _, cluster = np.unique(measured.cluster[chosen], return_inverse=True)
-    sums, counts = np.bincount(cluster, gap), np.bincount(cluster)
+    _, document = np.unique(measured.document[chosen], return_inverse=True)
+    sums, counts = np.bincount(document, gap), np.bincount(document)
     drawn = np.random.default_rng(SEED).integers(0, sums.size, (RESAMPLES, sums.size))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
