@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.integration import builds
 
+from ckd_cache.build.dropping import DropRequest, drop_from_cache
 from ckd_cache.build.merging import merge_cache
 from ckd_cache.build.target_request import TargetRequest
 from ckd_cache.build.target_section import Target
@@ -162,3 +163,17 @@ def test_calibration_needs_temperatures_to_choose_from(cache):
 def test_teachers_that_are_not_there_are_named(place, teachers, said):
     with pytest.raises(MergeError, match=said):
         merge_source(open_cache(place / "whole.ckd"), "text", teachers)
+
+
+def test_a_merge_that_cannot_be_made_leaves_nothing_behind(cache):
+    before = builds.stored_bytes(cache)
+    with pytest.raises(MergeError, match="gather"):
+        merge_cache(cache, "text", request("uniform", "union", missing="exact"))
+    assert builds.stored_bytes(cache) == before
+    assert not list((cache / "journal").glob("*.jsonl"))
+
+
+def test_a_finished_target_needs_its_teachers_no_more(cache):
+    merge_cache(cache, "text", request("entropy"))
+    drop_from_cache(cache, DropRequest(teachers=("b",)))
+    assert merge_cache(cache, "text", request("entropy")).shards == 0

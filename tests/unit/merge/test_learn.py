@@ -20,6 +20,7 @@ from tests.unit.merge.fit_cases import (
 )
 
 from ckd_cache.errors import MergeError
+from ckd_cache.merge.features import features
 from ckd_cache.merge.fit import Fit, fit_from_json, fit_to_json
 from ckd_cache.merge.fit_sample import FitBatch, FitSample, collect
 from ckd_cache.merge.fitted import fitted_weights
@@ -220,3 +221,13 @@ def _miscalibrated(seed: int) -> FitBatch:
     example = np.repeat(np.arange(300), 10)
     seen = rng.choice(3, 3000, p=[0.8, 0.1, 0.1])
     return batch_of(Dense(logits, drawn(rng, truth)), example // 30, example, seen)
+
+
+def test_features_are_scaled_by_how_the_teachers_differ_at_a_slot():
+    """Not by how slots differ: that would let the penalty depend on how varied the text is."""
+    batch = experts(0, 10)
+    fit = _learn(batch, "gate")
+    values = features(batch.evidence, fit.gate.features)
+    apart = values - values.mean(axis=2, keepdims=True)
+    expected = np.sqrt((apart**2).mean(axis=(1, 2)))
+    np.testing.assert_allclose(fit.gate.scale, expected, rtol=1e-9)

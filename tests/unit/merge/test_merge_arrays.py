@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from ckd_cache.errors import MergeError
 from ckd_cache.format.spec import Capture
 from ckd_cache.merge import merge as merge_module
+from ckd_cache.merge.fit import SLOT_TYPES, Fit
 from ckd_cache.merge.merge import merge_arrays
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.numerics.topk import reference_distributions
@@ -134,3 +136,44 @@ def test_other_examples_are_refused(read):
 def test_a_temperature_that_was_not_captured_is_refused(read):
     with pytest.raises(MergeError, match=r"captured at 4\.0, but teacher 'a'"):
         merge_arrays(rule=_rule(temperature=4.0), **read)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"weighting": "gate"}, "the rule has no fit"),
+        ({"calibrate": "weights"}, "the rule has no fit"),
+        ({"prior": "fitted"}, "the rule has no fit"),
+        ({"missing": "exact"}, "gathered logprobs of every teacher, and a, b"),
+        ({"missing": "exact", "mixture": "geometric"}, "gathered logprobs"),
+    ],
+)
+def test_what_a_rule_needs_is_asked_for_and_never_left_out(read, changes, said):
+    with pytest.raises(MergeError, match=said):
+        merge_arrays(rule=_rule(**changes), **read)
+
+
+def test_a_teacher_alone_needs_nothing_gathered(read):
+    one = {**read, "teachers": read["teachers"][:1], "captures": read["captures"][:1]}
+    exact = merge_arrays(rule=_rule(teachers=("a",), missing="exact"), **one)
+    plain = merge_arrays(rule=_rule(teachers=("a",)), **one)
+    np.testing.assert_array_equal(exact.logprobs, plain.logprobs)
+
+
+@pytest.mark.parametrize("weighting", ["gold", "min_ce", "avg_ce", "segment_loo", "entropy"])
+def test_calibrated_weights_are_those_of_calibrated_scalars(read, weighting):
+    """Also of rules over a segment; the second teacher is taken at temperature 2."""
+    temperatures = {"a": dict.fromkeys(SLOT_TYPES, 1.0), "b": dict.fromkeys(SLOT_TYPES, 2.0)}
+    fit = Fit(on={}, temperatures=temperatures)
+    rule = _rule(weighting=weighting, calibrate="weights", fit=fit)
+    second = read["teachers"][1]
+    lse = second.logsumexp
+    tempered = replace(
+        second,
+        gold_logprob=((second.gold_logprob + lse[..., 0]) / 2 - lse[..., 1]).astype(np.float32),
+        entropy=second.entropy[..., ::-1].copy(),
+    )
+    by_hand = {**read, "teachers": [read["teachers"][0], tempered]}
+    expected = merge_arrays(rule=_rule(weighting=weighting), **by_hand)
+    found = merge_arrays(rule=rule, **read)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=1e-5)
