@@ -29,7 +29,7 @@ from ckd_cache.merge.fit import Fit, fit_to_json
 from ckd_cache.merge.reading import merge_range
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.source import merge_source
-from ckd_cache.types import Array, GatherArrays
+from ckd_cache.types import Array, GatherArrays, TeacherArrays
 
 GROUP = ("a", "b")
 PLANS = (
@@ -167,7 +167,11 @@ def _gather(making: Making, teacher: str, part: manifest.PartRecord, slots: Slot
 
 
 def _expected(
-    shape: tuple[int, ...], teacher: str, arrays: dict, dense: Array, record: manifest.GatherRecord
+    shape: tuple[int, ...],
+    teacher: str,
+    arrays: dict[str, TeacherArrays],
+    dense: Array,
+    record: manifest.GatherRecord,
 ) -> dict[str, Array]:
     """Decoded arrays of a gather: docs/format.md done slot by slot."""
     ids = np.full((*shape, record.width), -1, np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def cache(tmp_path_factory, tiny_texts, tiny_teacher_folder):
 
 
 def exact(cache, **changes) -> TargetArrays:
-    fields = {"weighting": "entropy", "tau": 1.0, "temperature": 1.0, "top_k": 20}
+    fields: dict[str, Any] = {"weighting": "entropy", "tau": 1.0, "temperature": 1.0, "top_k": 20}
     rule = TargetRule(**fields | {"teachers": PAIR, "missing": "exact"} | changes)
     source = merge_source(open_cache(cache), "text", rule.teachers)
     return merge_range(source, rule, 0, source.reader.n_examples, 0.0)

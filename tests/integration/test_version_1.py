@@ -30,8 +30,10 @@ def as_version_1(cache: Path) -> None:
                 del part["stats"]["uncertain_counts"]
 
     def text_of(members: object) -> bytes:
-        layout = {"sort_keys": True, "indent": 1, "ensure_ascii": False}
-        return (json.dumps(members, separators=(",", ": "), **layout) + "\n").encode()
+        text = json.dumps(
+            members, separators=(",", ": "), sort_keys=True, indent=1, ensure_ascii=False
+        )
+        return f"{text}\n".encode()
 
     stored["digest"] = hash_bytes(text_of(stored))
     (cache / "ckd.json").write_bytes(text_of(stored))

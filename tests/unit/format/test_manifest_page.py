@@ -79,7 +79,9 @@ def test_stats_are_those_that_are_computed():
     assert tables()[TEACHER_STATS] == of_teacher
     of_target = [*target_stats(no_examples(TargetArrays), ["a"]), "quantising_nats_sum"]
     assert tables()[TARGET_STATS] == of_target
-    nothing = GatherArrays(np.zeros((0, 1, 1)), np.zeros((0, 1, 1)), np.zeros((0, 1)))
+    nothing = GatherArrays(
+        np.zeros((0, 1, 1), np.int32), np.zeros((0, 1, 1), np.float32), np.zeros((0, 1), np.int32)
+    )
     assert tables()[GATHER_STATS] == [*gather_stats(nothing, np.zeros((0, 1), np.bool_))]
 
 

@@ -57,7 +57,8 @@ def test_they_keep_the_shape_of_examples_and_slots():
     )
     np.testing.assert_array_equal(shaped[0].reshape(6000, 3), flat)
     np.testing.assert_array_equal(shaped[1].reshape(6000), count)
-    assert (flat.dtype, count.dtype) == (np.int32, np.int32)
+    assert flat.dtype == np.int32
+    assert count.dtype == np.int32
 
 
 def test_the_largest_ids_of_a_support_are_told_apart():
