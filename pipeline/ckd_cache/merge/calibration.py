@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ckd_cache.merge.fit import SLOT_TYPES
+from ckd_cache.merge.voices import Scalars
 from ckd_cache.numerics.mixture import temper_scalar
 
 __all__ = [
     "FEWEST_SLOTS",
     "SEEN",
-    "CalibratedScalars",
     "NllSums",
     "add_sums",
     "calibrated_scalars",
@@ -41,21 +41,6 @@ class NllSums:
     nll: NDArray[np.float64]
     slots: NDArray[np.int64]
     left_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class CalibratedScalars:
-    """Scalars of a teacher at N slots, each at the temperature of the slot.
-
-    Attributes:
-        gold_logprob: (N,) float64.
-        max_logprob: (N,) float64.
-        entropy: (N,) float64, nats.
-    """
-
-    gold_logprob: NDArray[np.float64]
-    max_logprob: NDArray[np.float64]
-    entropy: NDArray[np.float64]
 
 
 def nll_sums(
@@ -127,7 +112,7 @@ def calibrated_scalars(
     entropy: NDArray[np.float64],
     temperatures: Sequence[float],
     chosen: NDArray[np.int64],
-) -> CalibratedScalars:
+) -> Scalars:
     """Scalars of one teacher at the temperature that was chosen for each slot.
 
     Args:
@@ -145,7 +130,7 @@ def calibrated_scalars(
         lse = logsumexp[there, place]
         gold[there] = temper_scalar(gold[there], one[there], lse, temperature)
         largest[there] = temper_scalar(largest[there], one[there], lse, temperature)
-    return CalibratedScalars(
+    return Scalars(
         gold_logprob=gold,
         max_logprob=largest,
         entropy=np.take_along_axis(entropy, chosen[:, None], axis=1)[:, 0],
