@@ -154,6 +154,9 @@ def _hidden(
     # An id that is stored too small and scaled down on top is further off than by its rounding.
     outside = np.where(mixture.gold_outside[:, t], component.gold, 0.0)
     scaled = (1.0 - mixture.scale[:, t]) * (mixture.further[:, t] + outside)
+    if rounding.tail_relative == 0.0 and rounding.more == 0.0:
+        # Nothing was rounded: then it is scaled by the drift of float32, which is not counted.
+        scaled = np.zeros_like(scaled)
     return np.minimum(by_sum, by_count + kept + scaled), above + kept
 
 
