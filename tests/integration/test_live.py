@@ -102,6 +102,7 @@ def assert_live_is_stored(cache, target):
             np.testing.assert_array_equal(other[used], one[used], err_msg=f"{target} {name}")
 
 
+@pytest.mark.full
 def test_live_is_stored_bit_for_bit_in_an_exact_cache(cache):
     """Every rule, those that learn among them; `random` shuffles the slots of whole chunks."""
     for request in requests():

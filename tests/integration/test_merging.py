@@ -90,6 +90,7 @@ def test_threads_change_no_byte(cache, tmp_path, weighting):
     assert builds.stored_bytes(cache) == builds.stored_bytes(other)
 
 
+@pytest.mark.full
 def test_every_rule_makes_a_target_that_verifies_and_is_made_once(cache):
     for weighting in WEIGHTING_NAMES:
         asked = request(weighting, f"own-{weighting}")
@@ -101,6 +102,7 @@ def test_every_rule_makes_a_target_that_verifies_and_is_made_once(cache):
     assert not verify_cache(cache).findings
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("weighting", LEARNING)
 def test_what_a_rule_learned_is_recorded_and_used_for_what_comes_later(cache, place, weighting):
     merge_cache(cache, "text", request(weighting))

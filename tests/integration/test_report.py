@@ -48,6 +48,7 @@ def close(one: Any, other: Any) -> bool:
     return one == (pytest.approx(other, abs=2e-3) if isinstance(other, float) else other)
 
 
+@pytest.mark.full
 def test_a_recorded_rule_has_the_figures_of_the_stored_target(cache: Path) -> None:
     stored, live = figures(cache, "calm"), figures(cache, "calm-live")
     assert (stored["stored"], live["stored"]) == (True, False)

@@ -263,6 +263,7 @@ def test_inspect_tells_twins_from_sets(built, sides):
     assert f"Set {sides.twin.name}\n  twin of set text" in builds.run("inspect", built).stdout
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("stage", ["segments", pytest.param("slots", marks=FULL)])
 def test_a_stopped_build_goes_on_to_the_same_bytes(workshop, built, monkeypatch, stage):
     """Stopped at the second shard of a stage of the twin set."""
@@ -304,6 +305,7 @@ def test_damaged_twins_are_computed_again(workshop, built, sides):
     shutil.rmtree(cache)
 
 
+@pytest.mark.full
 def test_twins_grow_with_their_set(workshop, built, tiny_texts, tmp_path):
     cache = tmp_path / "growing.ckd"
     shutil.copytree(built, cache)

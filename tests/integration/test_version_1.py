@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 from tests.integration import builds
 
@@ -39,6 +40,7 @@ def as_version_1(cache: Path) -> None:
     (cache / "ckd.json").write_bytes(text_of(stored))
 
 
+@pytest.mark.full
 def test_it_is_complete_as_it_is_and_grows(workshop, built, tmp_path):
     cache = tmp_path / "old.ckd"
     shutil.copytree(built, cache)

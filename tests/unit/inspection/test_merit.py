@@ -129,6 +129,7 @@ def test_the_table_shows_the_likelihood_of_label_free_targets_only(
     assert "gold logp is not shown of mixed: a teacher with another tokenizer (b) is" in line
 
 
+@pytest.mark.full
 def test_figures_and_report_leave_it_out_too(tiny: Any, tmp_path: Path) -> None:
     # Arrays lie where the name of their target says, so the two that there are become others.
     path = own(tiny, tmp_path, gold=even_of(tiny, {}), other=even_of(tiny, HEARD))
