@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two small experts, each trained on hard labels of one kind of text from the quickstart's teacher of
-# technical text, and the caches that mix the three: what experiments with prediction weights need.
+# What experiments with prediction weights need: two small experts that go on from the quickstart's
+# teacher of technical text, one with another tokenizer, the caches that mix them, and the tables.
 # Usage: bash workflows/experiments/experts.sh [FOLDER]
 #
 # FOLDER holds the corpora (default: $CKD_CORPORA); corpora.py says which and how to get them.

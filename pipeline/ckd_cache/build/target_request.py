@@ -10,7 +10,7 @@ from ckd_cache.build.recipe_sources import NAME_PATTERN
 from ckd_cache.build.target_section import Target
 from ckd_cache.errors import MergeError, RecipeError
 from ckd_cache.format.manifest import TargetRecord
-from ckd_cache.merge.fit import fit_from_json
+from ckd_cache.merge.fit import Fit
 from ckd_cache.merge.recorded import recorded_rule, rule_settings
 from ckd_cache.merge.rule import TargetRule
 from ckd_cache.merge.weightings import WEIGHTINGS
@@ -133,7 +133,7 @@ def request_of(name: str, record: TargetRecord) -> TargetRequest:
 
 
 def rule_of(
-    request: TargetRequest, teachers: tuple[str, ...], top_k: int, fit: JsonObject | None = None
+    request: TargetRequest, teachers: tuple[str, ...], top_k: int, fit: Fit | None = None
 ) -> TargetRule:
     """The rule that a request means.
 
@@ -141,7 +141,7 @@ def rule_of(
         request: what is asked for.
         teachers: its teachers, in order.
         top_k: entries to keep.
-        fit: what was learned, as the manifest has it.
+        fit: what was learned.
 
     Raises:
         MergeError: the fields of the request do not go together.
@@ -162,7 +162,7 @@ def rule_of(
         weights=weights,
         shuffle=request.shuffle,
         seed=request.seed,
-        fit=None if fit is None else fit_from_json(fit),
+        fit=fit,
     )
 
 

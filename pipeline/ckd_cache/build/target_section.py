@@ -2,51 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from ckd_cache.build.recipe_sources import Name, Section
+from ckd_cache.merge.names import (
+    Calibration,
+    MissingPolicy,
+    MixtureKind,
+    Prior,
+    Shuffle,
+    WeightingName,
+)
 
-__all__ = ["Target", "Weighting"]
-
-Weighting = Literal[
-    "avg_ce",
-    "ca_mkd",
-    "correctness",
-    "entropy",
-    "entropy_linear",
-    "fitted",
-    "fixed",
-    "gate",
-    "gold",
-    "gold_sharpened_uniform",
-    "max_prob",
-    "min_ce",
-    "random",
-    "segment_entropy",
-    "segment_loo",
-    "uniform",
-]
-"""The rules of `ckd_cache.merge.weightings`, which a test holds this list to."""
+__all__ = ["Target"]
 
 
 class Target(Section):
     """A mixture of the teachers."""
 
     name: Name
-    weighting: Weighting = "gold"
+    weighting: WeightingName = "gold"
     tau: float | None = Field(None, ge=0, description="default: the rule's own, docs/merge.md")
     temperature: float = Field(1.0, gt=0)
     top_k: int | None = Field(None, ge=1, le=65_535, description="default: capture.top_k")
     teachers: list[Name] | None = Field(
         None, min_length=1, description="default: all teachers of the recipe"
     )
-    missing: Literal["bucket", "spread", "exact"] = "bucket"
-    mixture: Literal["arithmetic", "geometric"] = "arithmetic"
-    calibrate: Literal["none", "weights", "target"] = "none"
-    prior: Literal["uniform", "fitted"] = "uniform"
+    missing: MissingPolicy = "bucket"
+    mixture: MixtureKind = "arithmetic"
+    calibrate: Calibration = "none"
+    prior: Prior = "uniform"
     weights: dict[Name, float] | None = Field(None, description="of `fixed`, by teacher")
-    shuffle: Literal["teachers", "slots"] = "teachers"
+    shuffle: Shuffle = "teachers"
     seed: int = Field(0, ge=0, lt=2**63)
     stored: bool = Field(True, description="false: record the rule only, for live targets")

@@ -31,7 +31,7 @@ from ckd_cache.merge.fit import fit_to_json
 from ckd_cache.merge.learning import learn_from_cache
 from ckd_cache.merge.lineup import Member, lineup_of
 from ckd_cache.merge.reading import merge_range, read_coverage
-from ckd_cache.merge.recorded import rule_settings
+from ckd_cache.merge.recorded import recorded_rule, rule_settings
 from ckd_cache.merge.rule import TargetRule, check_captures, needs_fit
 from ckd_cache.merge.source import MergeSource, chunk_ranges, merge_source
 from ckd_cache.types import Array, JsonObject, TargetArrays
@@ -141,7 +141,8 @@ def _resolve(session: Session, set_name: str, request: TargetRequest) -> _Merge:
         _check_whole(set_name, record, name, members[name])
     captures = tuple(members[name].record.capture for name in names)
     fit = None if stored is None else stored.fit
-    rule = rule_of(request, names, request.top_k or captures[0].k, fit)
+    learned = None if stored is None else recorded_rule(stored).fit
+    rule = rule_of(request, names, request.top_k or captures[0].k, learned)
     check_captures(rule, captures)
     k = rule.effective_k(session.manifest.supports[record.support].size)
     capture = capture_of(k, (rule.temperature,), max(c.max_nats for c in captures))

@@ -64,7 +64,7 @@ def test_a_rule_comes_back_from_its_record(case):
     kept = record(case)
     assert recorded_rule(kept) == case
     request = request_of("own", kept)
-    assert rule_of(request, case.teachers, case.top_k, kept.fit) == case
+    assert rule_of(request, case.teachers, case.top_k, recorded_rule(kept).fit) == case
     assert request.stored is kept.stored
 
 
